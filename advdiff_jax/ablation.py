@@ -1,0 +1,155 @@
+"""Many runs from one config file: a list of (label, overrides) x seeds, then one table and one figure for all.
+
+Each run has its own folder, workdir/LABEL/seed_K; a finished one is skipped, an unfinished one resumed.
+"""
+
+import copy
+import json
+import logging
+import pathlib
+
+import ml_collections
+import numpy as np
+
+from advdiff_jax import workdir
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import pictures, report
+from advdiff_jax.run import run
+
+Table = dict[str, dict[str, tuple[float, float]]]
+
+
+def default_workdir(config: ml_collections.ConfigDict) -> pathlib.Path:
+    """runs/NAME-VARIANT, or runs/NAME for an ablation."""
+    return pathlib.Path("runs") / (config.name if "runs" in config else f"{config.name}-{config.variant}")
+
+
+def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collections.ConfigDict]]:
+    """The (label, seed, config) of every run: the base config, its overrides, and the seed, in this order.
+
+    Raises:
+        UserError: an override names a key that the base does not have.
+    """
+    runs = []
+    for label, overrides in config.runs.items():
+        for seed in config.seeds:
+            one = copy.deepcopy(config.base)
+            try:
+                one.update(overrides)
+            except (KeyError, AttributeError, TypeError) as error:
+                raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
+            one.seed = seed
+            runs.append((label, seed, one))
+    return runs
+
+
+def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, shard: str) -> pathlib.Path:
+    """Does every run of the list that belongs to this shard, then writes table, figure and report over all that is there.
+
+    Args:
+        config: a config of `configs/ablations/`: `name`, `base`, `runs`, `seeds`, `metrics`.
+        folder: the ablation's workdir.
+        mode: as for `run.run`.
+        shard: "i/n".
+
+    Returns:
+        the joint report.
+
+    Raises:
+        UserError: a bad shard, or whatever a run raises.
+    """
+    index, count = _parse_shard(shard)
+    runs = expand(config)
+    for label, seed, one in runs[index::count]:
+        logging.info("%s: %s, seed %d", config.name, label, seed)
+        run(one, _run_folder(folder, label, seed), mode)
+    return summarise(config, folder)
+
+
+def _run_folder(folder, label, seed):
+    return folder / label / f"seed_{seed}"
+
+
+def _parse_shard(shard):
+    index, slash, count = shard.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard={shard}: give i/n with 0 <= i < n, for example 0/4")
+    return int(index), int(count)
+
+
+def summarise(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Joins the finished runs: results.json, table.md, plots/ablation.png and report.html under `folder`."""
+    found: dict[str, list[dict[str, float]]] = {label: [] for label in config.runs}
+    missing = []
+    for label, seed, _ in expand(config):
+        path = _run_folder(folder, label, seed) / "results.json"
+        if path.exists():
+            found[label].append(json.loads(path.read_text()))
+        else:
+            missing.append(f"{label}/seed_{seed}")
+    table: Table = {
+        label: {
+            name: (float(np.mean(values)), float(np.std(values)))
+            for name in results[0]
+            if (values := [result[name] for result in results if name in result])
+        }
+        for label, results in found.items()
+        if results
+    }
+    plots = folder / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(
+        folder / "results.json",
+        {f"{label}/{name}": mean for label, metrics in table.items() for name, (mean, _) in metrics.items()},
+    )
+    rows = _rows(config, table)
+    (folder / "table.md").write_text(
+        "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]) + "\n"
+    )
+    pictures.bars(table, list(config.metrics)).savefig(plots / "ablation.png")
+    return _write_report(config, folder, rows, missing)
+
+
+def _rows(config, table):
+    def cell(mean_std):
+        mean, std = mean_std
+        return report.number(mean) if len(config.seeds) == 1 else f"{report.number(mean)} ± {std:.2g}"
+
+    rows = [["run", *config.metrics]]
+    for label, metrics in table.items():
+        rows.append([label, *(cell(metrics[name]) if name in metrics else "" for name in config.metrics)])
+    return rows
+
+
+def _write_report(config, folder, rows, missing):
+    seed = config.seeds[0]
+    folders = {label: _run_folder(folder, label, seed) for label in config.runs}
+    folders = {label: path for label, path in folders.items() if (path / "report.html").exists()}
+    grids = []
+    # Runs that share their data share its pictures: each distinct pair is shown once, before the runs it belongs to.
+    shown = set()
+    for label, path in folders.items():
+        dirty = (path / "plots" / "data_dirty.png").read_bytes()
+        if dirty not in shown:
+            shown.add(dirty)
+            grids.append(report.picture(path / "plots" / "data_dirty.png", "Trained on: dirty data"))
+            grids.append(report.picture(path / "plots" / "data_clean.png", "Never seen: clean data"))
+        last = max((path / "samples").glob("step_*.png"), key=lambda file: int(file.stem.split("_")[1]))
+        grids.append(report.picture(last, f"Samples: {label}"))
+    seeds = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation." if len(config.seeds) > 1 else ""
+    meanings = [(name, report.MEANING.get(name, "")) for name in config.metrics]
+    sections = [
+        report.Section("Data and samples", pictures=grids),
+        report.Section(
+            "Results",
+            text=seeds,
+            table=rows,
+            pictures=[report.picture(folder / "plots" / "ablation.png", "The same as a figure.", wide=True)],
+        ),
+        report.Section("What the names mean", table=[("name", "meaning"), *meanings]),
+        report.Section("Runs", text=f"Each has its own report: {folder}/RUN/seed_K/report.html, RUN as in the table."),
+        report.Section("Set-up of the base", pre=json.dumps(json.loads(config.base.to_json_best_effort()), indent=2)),
+    ]
+    summary = config.summary + (f" Not finished yet: {', '.join(missing)}." if missing else "")
+    report.write_report(folder / "report.html", config.name, summary, sections)
+    return folder / "report.html"

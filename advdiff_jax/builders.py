@@ -1,0 +1,311 @@
+"""Config -> objects. Every choice that a config can name is one line of a dictionary here."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from advdiff_jax.data import corruption, sources
+from advdiff_jax.diffusion import schedules
+from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import fidelity, ground_truth, memorization
+from advdiff_jax.evaluation.features import FEATURES
+from advdiff_jax.networks.mlp import MLP
+from advdiff_jax.networks.unet import UNet
+from advdiff_jax.objectives import weights
+from advdiff_jax.objectives.denoising import denoising
+from advdiff_jax.objectives.equivariance import equivariance
+from advdiff_jax.perturbation import radius
+from advdiff_jax.perturbation.adversarial import adversarial
+from advdiff_jax.perturbation.ball import BALLS
+from advdiff_jax.perturbation.random import random
+from advdiff_jax.sampling import grids, steps
+from advdiff_jax.sampling.sample import prior, sample
+from advdiff_jax.training import parallel
+from advdiff_jax.training.step import make_train_step
+
+SOURCES = {
+    "plane3d": lambda c: sources.plane3d(c.num_examples, c.seed, c.half_width),
+    "mixture": lambda c: sources.mixture(
+        c.num_examples, c.seed, c.dim, c.components, c.spread, c.component_std, c.outlier_fraction
+    ),
+    "digits": lambda c: sources.digits(),
+}
+
+CORRUPTIONS = {"gaussian": lambda c: corruption.gaussian(c.noise_std)}
+
+SCHEDULES = {
+    "vp_linear": lambda c: schedules.VPLinear(t_min=c.t_min, beta_min=c.beta_min, beta_max=c.beta_max),
+    "vp_cosine": lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
+}
+
+NETWORKS = {
+    "mlp": lambda c: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype)),
+    "unet": lambda c: UNet(
+        c.base_channels,
+        tuple(c.channel_mults),
+        c.res_blocks,
+        tuple(c.attention_resolutions),
+        c.heads,
+        c.dropout,
+        c.scale_shift,
+        c.time_scale,
+        jnp.dtype(c.dtype),
+    ),
+}
+
+RADII = {
+    "state_units": lambda c, sigma: radius.state_units(sigma, c.rho, c.bias_min, c.bias_max),
+    "noise_units": lambda c, sigma: radius.noise_units(sigma, c.rho, c.bias_min, c.bias_max),
+    "constant": lambda c, sigma: radius.constant(c.constant),
+}
+
+PERTURBATIONS = {
+    "random": lambda c, ball: random(ball),
+    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
+}
+
+WEIGHTS = {
+    "paper": lambda c: weights.paper(c.lam),
+    "cutoff": lambda c: weights.cutoff(c.kappa0, c.cut, c.exponent),
+}
+
+OBJECTIVES = {
+    "denoising": lambda c, schedule, prediction: denoising(schedule, prediction),
+    "equivariance": lambda c, schedule, prediction: _regularised(c, schedule, prediction, blame="noise"),
+    "invariance": lambda c, schedule, prediction: _regularised(c, schedule, prediction, blame="data"),
+}
+
+LEARNING_RATES = {
+    "constant": lambda c: optax.schedules.warmup_constant_schedule(0.0, c.learning_rate, c.warmup_steps),
+    "cosine": lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps),
+}
+
+STEPS = {
+    "ddpm": lambda c, schedule: steps.ancestral(schedule, c.variance),
+    "ddim": lambda c, schedule: steps.ddim(schedule, c.eta),
+}
+
+
+class Data(NamedTuple):
+    """The clean source, and the training set as the model sees it [N, ...] with the flags of what was touched [N]."""
+
+    source: sources.Source
+    train: np.ndarray
+    touched: np.ndarray
+
+
+class Experiment(NamedTuple):
+    """What a config describes, as functions.
+
+    Attributes:
+        init: key -> initial parameters.
+        train_step: pure step for `parallel.parallel_train_step`.
+        optimizer: what it was built with.
+        sampler: (replicated params, key, n) -> n samples [n, ...], spread over all devices.
+    """
+
+    init: Callable[[jax.Array], Any]
+    train_step: Callable
+    optimizer: optax.GradientTransformation
+    sampler: Callable[[Any, jax.Array, int], np.ndarray]
+
+
+def pick(table: dict[str, Any], config: ml_collections.ConfigDict, key: str) -> Any:
+    """The entry of `table` that `config.<key>` names; raises UserError if it has none of that name."""
+    name = config
+    for part in key.split("."):
+        name = name[part]
+    if name not in table:
+        raise UserError(f"config.{key}={name!r} is not known: choose one of {', '.join(table)}")
+    return table[name]
+
+
+def choose(table: dict[str, Callable], config: ml_collections.ConfigDict, key: str, *args) -> Any:
+    """Builds what `config.<key>` names: table[name](section of the config that holds the key, *args).
+
+    Raises:
+        UserError: the table has no such name, or the factory refuses a value.
+    """
+    factory, section = pick(table, config, key), key.rpartition(".")[0]
+    with _refused(f"config.{section or key}"):
+        return factory(config[section] if section else config, *args)
+
+
+@contextlib.contextmanager
+def _refused(where: str):
+    """A factory's refusal of an argument is the mistake of whoever wrote the config."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses what no single factory can see.
+
+    Raises:
+        UserError: a value out of range, or a batch that cannot be spread over the devices.
+    """
+    devices = jax.device_count()
+    if config.train.batch_size % devices:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} is not divisible by the {devices} devices: "
+            f"try {config.train.batch_size // devices * devices or devices}"
+        )
+    for section, key in [
+        ("train", "steps"),
+        ("train", "batch_size"),
+        ("train", "log_every"),
+        ("train", "checkpoint_every"),
+        ("train", "keep_checkpoints"),
+        ("sampling", "batch_size"),
+        ("evaluation", "num_samples"),
+        ("evaluation", "grid"),
+    ]:
+        if config[section][key] < 1:
+            raise UserError(f"config.{section}.{key}={config[section][key]} must be at least 1")
+    if config.train.decay == "cosine" and config.train.warmup_steps >= config.train.steps:
+        raise UserError(
+            f"config.train.warmup_steps={config.train.warmup_steps} must be smaller than "
+            f"config.train.steps={config.train.steps}"
+        )
+
+
+def build_data(config: ml_collections.ConfigDict) -> Data:
+    """The data set that a config names, corrupted; raises UserError for a value that cannot be."""
+    source = choose(SOURCES, config, "data.source")
+    chain = []
+    for name in config.data.corruptions:
+        if name not in CORRUPTIONS:
+            raise UserError(f"config.data.corruptions: {name!r} is not known: choose among {', '.join(CORRUPTIONS)}")
+        with _refused("config.data"):
+            chain.append(CORRUPTIONS[name](config.data))
+    with _refused("config.data.fraction"):
+        return Data(source, *corruption.corrupt(source.train, config.data.fraction, chain, config.data.seed))
+
+
+def build_schedule(config: ml_collections.ConfigDict) -> schedules.Schedule:
+    """alpha and sigma; DDPM's discrete grid unless `diffusion.grid_steps` is 0."""
+    continuous = choose(SCHEDULES, config, "diffusion.schedule")
+    grid_steps = config.diffusion.grid_steps
+    return schedules.DDPMGrid(continuous=continuous, num_steps=grid_steps) if grid_steps else continuous
+
+
+def _regularised(config, schedule, parameterization, blame):
+    ball = pick(BALLS, config, "robust.ball")
+    return equivariance(
+        schedule,
+        parameterization,
+        radius=choose(RADII, config, "robust.radius", schedule.sigma),
+        perturb=choose(PERTURBATIONS, config, "robust.perturbation", ball),
+        weight=choose(WEIGHTS, config, "robust.weight"),
+        maximize=config.robust.maximize,
+        blame=blame,
+    )
+
+
+def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """Adam under a bound on the global gradient norm."""
+    learning_rate = choose(LEARNING_RATES, config, "train.decay")
+    return optax.chain(
+        optax.clip_by_global_norm(config.train.clip_norm),
+        optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
+    )
+
+
+def build_times(config: ml_collections.ConfigDict) -> np.ndarray:
+    """Times of the sampler, from 1 to 0; a sub-sequence of DDPM's grid where there is one."""
+    with _refused("config.sampling.steps"):
+        if config.diffusion.grid_steps:
+            return grids.ddpm(config.sampling.steps, config.diffusion.grid_steps)
+        return grids.uniform(config.sampling.steps)
+
+
+def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
+    """Composes network, process, objective, optimiser and sampler.
+
+    Args:
+        config: a config of `configs/`.
+        shape: shape of one example.
+
+    Raises:
+        UserError: an unknown name or a value that cannot be.
+    """
+    check(config)
+    schedule = build_schedule(config)
+    parameterization = pick(PARAMETERIZATIONS, config, "diffusion.prediction")
+    network = choose(NETWORKS, config, "network.kind")
+    objective = choose(OBJECTIVES, config, "objective", schedule, parameterization)
+    optimizer = build_optimizer(config)
+    times, rule = build_times(config), choose(STEPS, config, "sampling.method", schedule)
+
+    def init(key):
+        return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,)))["params"]
+
+    def apply_train(params, x, t, dropout_keys):
+        if not config.network.dropout:
+            return network.apply({"params": params}, x, t)
+
+        def one(x, t, key):  # an example's mask comes from its own key, whatever batch or device it is in
+            return network.apply({"params": params}, x[None], t[None], train=True, rngs={"dropout": key})[0]
+
+        return jax.vmap(one)(x, t, dropout_keys)
+
+    def draw(params, keys):
+        def predict(x, t):
+            return network.apply({"params": params}, x, t)
+
+        denoise = denoiser(schedule, parameterization, predict, clip=config.sampling.clip or None)
+        start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        return sample(denoise, step_keys, prior(start_keys, shape, schedule.prior_std), times, rule)
+
+    train_step = make_train_step(
+        apply_train, objective, schedule.training_time, optimizer, config.train.ema_decay, parallel.average
+    )
+    with _refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
+        jax.eval_shape(init, jax.random.key(0))  # a shape that the network cannot take is refused here
+    return Experiment(init, train_step, optimizer, parallel.parallel_sampler(draw, config.sampling.batch_size))
+
+
+METRICS = {
+    "plane": lambda config, data, samples, clean: ground_truth.plane(samples, clean(), data.source.plane),
+    "wasserstein": lambda config, data, samples, clean: {
+        "w2": ground_truth.wasserstein2(samples, clean()),
+        "w2_floor": ground_truth.wasserstein2(clean(), clean()),
+    },
+    "noise_energy": lambda config, data, samples, clean: {
+        f"noise_energy{suffix}": fidelity.noise_energy(x, data.source.train, config.evaluation.noise_directions)
+        for suffix, x in [("", samples), ("_clean", data.source.train), ("_dirty", data.train)]
+    },
+    "fd": lambda config, data, samples, clean: _frechet(config, data, samples),
+    "memorization": lambda config, data, samples, clean: memorization.nearest_neighbours(samples, data.train),
+}
+
+
+def _frechet(config, data, samples):
+    name = config.evaluation.features
+    features = pick(FEATURES, config, "evaluation.features")(config.evaluation.cache_dir)
+    clean = features(data.source.train)
+    return {
+        f"fd_{name}": fidelity.frechet_distance(features(samples), clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(features(data.train), clean),
+    }
+
+
+def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray) -> dict[str, float]:
+    """name -> number for `evaluation.metrics`; raises UserError for an unknown one, or one that the data cannot have."""
+    rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
+    results = {}
+    for name in config.evaluation.metrics:
+        if name not in METRICS:
+            raise UserError(f"config.evaluation.metrics: {name!r} is not known: choose among {', '.join(METRICS)}")
+        with _refused(f"config.evaluation.metrics: {name}"):
+            results |= METRICS[name](config, data, samples, lambda: data.source.clean(rng, len(samples)))
+    return results

@@ -1,0 +1,89 @@
+"""Clean data: a training set and, for evaluation, the clean truth. A new data set is one function here and one config."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Source(NamedTuple):
+    """A data set before any corruption.
+
+    Attributes:
+        train: clean training examples, [N, ...] float32; pictures [N, H, W, C] in [-1, 1].
+        clean: (rng, n) -> n clean examples to compare samples with, [n, ...]; fresh draws where the law is known.
+        plane: for points near a plane, an orthonormal basis [2, D] of it; None elsewhere.
+    """
+
+    train: np.ndarray
+    clean: Callable[[np.random.Generator, int], np.ndarray]
+    plane: np.ndarray | None = None
+
+
+def plane3d(num_examples: int, seed: int, half_width: float) -> Source:
+    """The uniform square [-half_width, half_width]^2 on the plane through 0 with normal (1, 1, 1) / sqrt(3) in R^3.
+
+    Args:
+        num_examples: size of the training set.
+        seed: seed of the training set.
+        half_width: half the side of the square; its standard deviation is half_width / sqrt(3) per axis.
+    """
+    basis = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
+
+    def draw(rng, n):
+        return (rng.uniform(-half_width, half_width, (n, 2)) @ basis).astype(np.float32)
+
+    return Source(draw(np.random.default_rng(seed), num_examples), draw, basis)
+
+
+def mixture(
+    num_examples: int, seed: int, dim: int, components: int, spread: float, component_std: float, outlier_fraction: float
+) -> Source:
+    """An even mixture of isotropic Gaussians in R^dim; the training set may hold outliers, the truth never does.
+
+    The means are drawn once, from N(0, spread^2 I) with a seed of their own: the law does not change with `seed`.
+
+    Args:
+        num_examples: size of the training set.
+        seed: seed of the training set.
+        dim: dimension of the points.
+        components: number of Gaussians.
+        spread: standard deviation of their means.
+        component_std: standard deviation of each Gaussian.
+        outlier_fraction: chance in [0, 1] that a training example is instead uniform in the cube of half-width 3 spread.
+
+    Raises:
+        ValueError: `outlier_fraction` outside [0, 1].
+    """
+    if not 0.0 <= outlier_fraction <= 1.0:
+        raise ValueError(f"outlier_fraction must lie in [0, 1], got {outlier_fraction}")
+    means = spread * np.random.default_rng(components * 1000 + dim).standard_normal((components, dim))
+
+    def draw(rng, n):
+        points = means[rng.integers(components, size=n)] + component_std * rng.standard_normal((n, dim))
+        return points.astype(np.float32)
+
+    rng = np.random.default_rng(seed)
+    train = draw(rng, num_examples)
+    outliers = rng.uniform(-3.0 * spread, 3.0 * spread, train.shape).astype(np.float32)
+    is_outlier = rng.uniform(size=(num_examples, 1)) < outlier_fraction
+    return Source(np.where(is_outlier, outliers, train), draw)
+
+
+def digits() -> Source:
+    """The 1,797 handwritten 8x8 digits that ship in scikit-learn, [1797, 8, 8, 1] in [-1, 1]."""
+    from sklearn.datasets import load_digits  # half a second to import, and only this source needs it
+
+    pictures = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
+
+    def clean(rng, n):
+        return pictures[rng.permutation(len(pictures))[:n]]
+
+    return Source(pictures, clean)
+
+
+def digit_labels() -> np.ndarray:
+    """Labels 0 to 9 of `digits().train`, [1797]; for the feature network of the evaluation only."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().target

@@ -1,0 +1,154 @@
+r"""Noise schedules: alpha(t) and sigma(t) of x_t = alpha(t) x0 + sigma(t) eps, with eps ~ N(0, I) and t in [0, 1].
+
+A schedule is a frozen dataclass of floats that states one function, `log_alpha(t)`; the rest follows from it for a
+variance-preserving (VP) process, where alpha^2 + sigma^2 = 1:
+
+    alpha = exp(log_alpha)                    sqrt(abar) in DDPM
+    sigma = sqrt(1 - exp(2 log_alpha))        sqrt(1 - abar)
+    log_snr = log(alpha^2 / sigma^2)
+    noise_to_signal = sigma / alpha           "sigma" in EDM
+
+A process that is not variance-preserving overrides `sigma` as well (and `prior_std`, the standard deviation of x_1).
+
+Continuous schedules (`VPLinear`, `VPCosine`) come from Song et al. 2021 (arXiv 2011.13456) and Nichol & Dhariwal 2021
+(arXiv 2102.09672). `DDPMGrid` is their discrete counterpart, exact at t = i / T for i = 0..T, so that a checkpoint
+trained with DDPM's betas means the same thing here.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Base of the variance-preserving schedules; `t` of any shape, results of the same shape.
+
+    Attributes:
+        t_min: the smallest time trained on and sampled from in continuous time; eps cannot be told from x_t at 0.
+    """
+
+    t_min: float = 1e-3
+
+    def log_alpha(self, t: jax.Array) -> jax.Array:
+        """log alpha(t); must be 0 at t = 0 and decrease."""
+        raise NotImplementedError
+
+    def alpha(self, t: jax.Array) -> jax.Array:
+        """Scale of the signal x0 in x_t."""
+        return jnp.exp(self.log_alpha(t))
+
+    def sigma(self, t: jax.Array) -> jax.Array:
+        """Standard deviation of the noise in x_t; expm1 keeps it accurate where alpha is near 1."""
+        return jnp.sqrt(-jnp.expm1(2.0 * self.log_alpha(t)))
+
+    def log_snr(self, t: jax.Array) -> jax.Array:
+        """log(alpha^2 / sigma^2): +inf at t = 0."""
+        return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
+
+    def noise_to_signal(self, t: jax.Array) -> jax.Array:
+        """sigma / alpha, the time variable of EDM (Karras et al. 2022)."""
+        return self.sigma(t) / self.alpha(t)
+
+    def training_time(self, u: jax.Array) -> jax.Array:
+        """Maps u ~ U[0, 1) to the time that training draws: uniform on [t_min, 1)."""
+        return self.t_min + (1.0 - self.t_min) * u
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the prior from which x_1 is drawn."""
+        return 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VPLinear(Schedule):
+    """beta(t) = beta_min + t (beta_max - beta_min); log_alpha = -1/2 int_0^t beta (score_sde's VP SDE)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def log_alpha(self, t):
+        return -0.5 * t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
+
+    def betas(self, num_steps: int) -> np.ndarray:
+        """DDPM's discrete betas, [num_steps], float64: 1e-4 to 0.02 for T = 1000 and the default range."""
+        return np.linspace(self.beta_min / num_steps, self.beta_max / num_steps, num_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VPCosine(Schedule):
+    """alpha(t) = cos(a(t)) / cos(a(0)), a(t) = pi/2 (t + offset) / (1 + offset) (Improved-DDPM, eq. 17).
+
+    The angle stops short of pi/2 where alpha^2 = `min_abar`: alpha = 0 has no log, and no x0 to predict from.
+    """
+
+    offset: float = 0.008
+    max_beta: float = 0.999
+    min_abar: float = 2e-5
+
+    def log_alpha(self, t):
+        def angle(time):
+            return 0.5 * np.pi * (time + self.offset) / (1.0 + self.offset)
+
+        cosine = jnp.cos(angle(t)) / np.cos(angle(0.0))
+        return 0.5 * jnp.log(jnp.maximum(cosine**2, self.min_abar))
+
+    def betas(self, num_steps: int) -> np.ndarray:
+        """Improved-DDPM's betas, [num_steps], float64: 1 - abar_i / abar_{i-1}, at most `max_beta`."""
+        times = np.arange(num_steps + 1) / num_steps
+        abar = np.cos(0.5 * np.pi * (times + self.offset) / (1.0 + self.offset)) ** 2
+        return np.minimum(1.0 - abar[1:] / abar[:-1], self.max_beta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DDPMGrid(Schedule):
+    """The discrete grid of DDPM: abar_i = prod_{j <= i} (1 - beta_j) at t = i / num_steps; abar_0 = 1.
+
+    Between grid points log abar is interpolated linearly (each interval a constant-rate VP process), so the schedule is
+    defined, and differentiable, for every t. DDPM's own index of the time t is `i - 1 = t * num_steps - 1`.
+
+    Attributes:
+        continuous: the schedule whose `betas(num_steps)` are used.
+        num_steps: T, 1000 in DDPM.
+    """
+
+    continuous: VPLinear | VPCosine = VPLinear()
+    num_steps: int = 1000
+
+    @functools.cached_property
+    def _log_alpha_grid(self) -> np.ndarray:
+        log_abar = np.cumsum(np.log1p(-self.continuous.betas(self.num_steps)))
+        return np.concatenate([[0.0], 0.5 * log_abar])  # float64; cast where it is used
+
+    def log_alpha(self, t):
+        position = t * self.num_steps
+        left = jnp.clip(jnp.floor(position), 0, self.num_steps - 1).astype(jnp.int32)
+        grid = jnp.asarray(self._log_alpha_grid, jnp.float32)
+        return grid[left] + (position - left) * (grid[left + 1] - grid[left])
+
+    def training_time(self, u):
+        """Maps u ~ U[0, 1) to a grid point, uniform on {1/T, ..., 1}."""
+        return (jnp.floor(u * self.num_steps) + 1.0) / self.num_steps
+
+
+def bcast(values: jax.Array, like: jax.Array) -> jax.Array:
+    """Per-example `values` [B] with trailing axes of length 1, to multiply `like` [B, ...]."""
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
+def diffuse(schedule: Schedule, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
+    """The one equation: x_t = alpha(t) x0 + sigma(t) eps.
+
+    Args:
+        schedule: alpha and sigma.
+        x0: data, [B, ...].
+        eps: standard normal noise, of the shape of `x0`.
+        t: times, [B].
+
+    Returns:
+        x_t, of the shape of `x0`.
+    """
+    return bcast(schedule.alpha(t), x0) * x0 + bcast(schedule.sigma(t), x0) * eps

@@ -1,0 +1,1 @@
+"""What came out: known truth, fidelity, memorisation, and the report that shows them."""

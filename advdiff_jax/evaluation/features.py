@@ -1,0 +1,89 @@
+"""Feature networks for the Frechet distance; each maps pictures [N, H, W, C] in [-1, 1] to features [N, F].
+
+`digits_cnn` is trained here, on clean digits, the first time it is needed, and cached. It hardly minds noise, so read it
+next to `noise_energy`: a noise-blind distance alone hides the noise.
+"""
+
+import hashlib
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from advdiff_jax.data import sources
+
+Features = Callable[[np.ndarray], np.ndarray]
+
+
+class DigitsCNN(nn.Module):
+    """Two convolutions and a hidden layer of 64 units (the features), then 10 logits."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        h = nn.relu(nn.Conv(32, (3, 3))(x))
+        h = nn.relu(nn.Conv(64, (3, 3), (2, 2))(h))
+        features = nn.relu(nn.Dense(64)(h.reshape(h.shape[0], -1)))
+        return features, nn.Dense(10)(features)
+
+
+def _train_digits_cnn(pictures: np.ndarray, labels: np.ndarray, steps: int = 600, batch_size: int = 128):
+    network, optimizer = DigitsCNN(), optax.adam(1e-3)
+    params = network.init(jax.random.key(0), pictures[:1])
+    opt_state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, opt_state, x, y):
+        def loss(params):
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(network.apply(params, x)[1], y))
+
+        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        chosen = rng.integers(len(pictures), size=batch_size)
+        params, opt_state = step(params, opt_state, pictures[chosen], labels[chosen])
+    return params
+
+
+def default_cache_dir() -> pathlib.Path:
+    """$XDG_CACHE_HOME/advdiff_jax, or ~/.cache/advdiff_jax."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "advdiff_jax"
+
+
+def digits_cnn(cache_dir: str = "") -> Features:
+    """The classifier of clean digits; 64 features.
+
+    Args:
+        cache_dir: where its parameters are kept; empty: `default_cache_dir()`. A cache that cannot be read or written
+            costs three seconds of training and a warning.
+    """
+    pictures, labels = sources.digits().train, sources.digit_labels()
+    # The name holds all that the parameters depend on: the pictures, and this file.
+    digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + pathlib.Path(__file__).read_bytes()).hexdigest()
+    path = pathlib.Path(cache_dir or default_cache_dir()) / f"digits_cnn-{digest[:12]}.msgpack"
+    network = DigitsCNN()
+    like = jax.eval_shape(lambda: network.init(jax.random.key(0), pictures[:1]))
+    try:
+        params = flax.serialization.from_bytes(like, path.read_bytes())
+    except (OSError, ValueError):
+        params = _train_digits_cnn(pictures, labels)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(flax.serialization.to_bytes(params))
+            partial.replace(path)  # whole or not at all: several runs may share the cache
+        except OSError as error:
+            logging.warning("feature network not cached: %s", error)
+    apply = jax.jit(lambda x: network.apply(params, x)[0])
+    return lambda x: np.asarray(apply(x))
+
+
+FEATURES = {"digits_cnn": digits_cnn}

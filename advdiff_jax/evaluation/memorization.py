@@ -1,0 +1,23 @@
+"""Does the model repeat its training set?"""
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+NEAR_DUPLICATE = 1 / 3  # of the distance to the second neighbour: the usual bound (Yoon et al. 2023; Gu et al. 2023)
+
+
+def nearest_neighbours(samples: np.ndarray, train: np.ndarray) -> dict[str, float]:
+    """Ratio of a sample's distance to its nearest over its second nearest training example, as the model saw them.
+
+    Args:
+        samples: [N, ...].
+        train: the training set, corruption included, [M, ...] with M >= 2.
+
+    Returns:
+        `nn_distance_ratio`: mean of the ratio, near 1 without memorisation, 0 for copies;
+        `near_duplicates`: share of samples whose ratio is below 1/3.
+    """
+    index = NearestNeighbors(n_neighbors=2).fit(train.reshape(len(train), -1))
+    distances, _ = index.kneighbors(samples.reshape(len(samples), -1))
+    ratio = distances[:, 0] / np.maximum(distances[:, 1], np.finfo(np.float64).tiny)
+    return {"nn_distance_ratio": float(ratio.mean()), "near_duplicates": float(np.mean(ratio < NEAR_DUPLICATE))}

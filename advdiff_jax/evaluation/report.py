@@ -1,0 +1,60 @@
+"""`report.html`: one self-contained page. Sections in, file out; the pictures are embedded."""
+
+import base64
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jinja2
+
+MEANING = {
+    "off_plane_rms": "RMS distance to the plane, 0 is perfect",
+    "spread_ratio": "standard deviation kept, 1 is perfect",
+    "w2": "exact 2-Wasserstein distance to clean data",
+    "w2_floor": "the same between two clean draws: no sample can be expected below it",
+    "noise_energy": "RMS in the directions of the clean data's smallest variance",
+    "noise_energy_clean": "the same for clean data",
+    "noise_energy_dirty": "the same for the training data",
+    "fd_digits_cnn": "Fréchet distance to clean data in a small classifier's features, lower is closer",
+    "fd_digits_cnn_dirty": "the same for the training data: this network hardly sees noise",
+    "nn_distance_ratio": "nearest over second nearest training example; near 1: no memorisation",
+    "near_duplicates": "share of samples much nearer to one training example than to any other",
+    "flops_per_step": "floating point operations of a training step",
+    "steps_per_second": "training speed",
+    "train_seconds": "time spent training",
+}
+
+
+class Picture(NamedTuple):
+    """An embedded PNG."""
+
+    caption: str
+    base64: str
+    wide: bool = False
+
+
+class Section(NamedTuple):
+    """A heading with, in this order, what is given: text, a table (first row: heads), pictures, preformatted text."""
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[str]] = ()
+    pictures: Sequence[Picture] = ()
+    pre: str = ""
+
+
+def picture(path: pathlib.Path, caption: str, wide: bool = False) -> Picture:
+    """Reads a PNG for embedding."""
+    return Picture(caption, base64.b64encode(path.read_bytes()).decode(), wide)
+
+
+def number(value: float) -> str:
+    """Four significant digits, large numbers with an exponent."""
+    return f"{value:.4g}"
+
+
+def write_report(path: pathlib.Path, title: str, summary: str, sections: Sequence[Section]) -> None:
+    """Renders the page to `path`."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("advdiff_jax.evaluation"), autoescape=True, trim_blocks=True)
+    page = environment.get_template("report.html.j2").render(title=title, summary=summary, sections=sections)
+    path.write_text(page, encoding="utf-8")

@@ -1,0 +1,91 @@
+"""The U-Net of DDPM (Ho et al. 2020) and Improved-DDPM (Nichol & Dhariwal 2021)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advdiff_jax.networks.layers import (
+    ResBlock,
+    SelfAttention,
+    conv3x3,
+    downsample,
+    group_norm,
+    sinusoidal_embedding,
+    upsample,
+)
+
+
+class UNet(nn.Module):
+    """Predicts an array of the shape of x [B, H, W, C] at times t [B].
+
+    Attributes:
+        base_channels: channels at full resolution.
+        channel_mults: channels of each level over `base_channels`; each level after the first has half the resolution.
+        res_blocks: residual blocks of a level on the way down (one more on the way up).
+        attention_resolutions: heights of the feature maps at which self-attention is applied.
+        heads: attention heads.
+        dropout: dropout rate in the residual blocks.
+        scale_shift: Improved-DDPM's scale-shift norm instead of DDPM's addition of the time embedding.
+        time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
+        dtype: compute dtype; parameters and output are float32.
+
+    Raises:
+        ValueError: H or W is not divisible by 2^(levels - 1).
+    """
+
+    base_channels: int = 128
+    channel_mults: Sequence[int] = (1, 2, 2, 2)
+    res_blocks: int = 2
+    attention_resolutions: Sequence[int] = (16,)
+    heads: int = 4
+    dropout: float = 0.0
+    scale_shift: bool = False
+    time_scale: float = 1000.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
+        factor = 2 ** (len(self.channel_mults) - 1)
+        if x.shape[1] % factor or x.shape[2] % factor:
+            raise ValueError(f"pictures of {x.shape[1]}x{x.shape[2]} cannot be halved {len(self.channel_mults) - 1} times")
+        embedding = self._embed(t)
+
+        def block(h, features, name):
+            h = ResBlock(features, self.dropout, self.scale_shift, self.dtype, name=name)(h, embedding, train)
+            return self._attend(h, f"{name}_attention") if h.shape[1] in self.attention_resolutions else h
+
+        h = conv3x3(self.base_channels, self.dtype, name="conv_in")(x)
+        skips = [h]
+        for level, mult in enumerate(self.channel_mults):
+            for i in range(self.res_blocks):
+                h = block(h, mult * self.base_channels, f"down{level}_{i}")
+                skips.append(h)
+            if level < len(self.channel_mults) - 1:
+                h = downsample(h, self.dtype, f"down{level}_half")
+                skips.append(h)
+
+        bottom = self.channel_mults[-1] * self.base_channels
+        h = ResBlock(bottom, self.dropout, self.scale_shift, self.dtype, name="middle_0")(h, embedding, train)
+        h = self._attend(h, "middle_attention")
+        h = ResBlock(bottom, self.dropout, self.scale_shift, self.dtype, name="middle_1")(h, embedding, train)
+
+        for level, mult in reversed(list(enumerate(self.channel_mults))):
+            for i in range(self.res_blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                h = block(h, mult * self.base_channels, f"up{level}_{i}")
+            if level:
+                h = upsample(h, self.dtype, f"up{level}_double")
+
+        h = nn.silu(group_norm(h, "norm_out"))
+        return conv3x3(x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
+
+    def _embed(self, t):
+        width = 4 * self.base_channels
+        h = sinusoidal_embedding(self.time_scale * t, self.base_channels)
+        h = nn.silu(nn.Dense(width, dtype=self.dtype, name="time_0")(h))
+        return nn.Dense(width, dtype=self.dtype, name="time_1")(h)
+
+    def _attend(self, h, name):
+        return SelfAttention(self.heads, self.dtype, name=name)(h)

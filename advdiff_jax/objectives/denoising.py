@@ -1,0 +1,41 @@
+"""Plain denoising, the objective of DDPM (Ho et al. 2020, eq. 14): || eps_th(x_t, t) - eps ||^2."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from advdiff_jax.diffusion.parameterization import Parameterization
+from advdiff_jax.diffusion.schedules import Schedule, bcast
+
+
+class Noised(NamedTuple):
+    """A noised batch: x_t, what the network should predict there, and alpha(t), sigma(t) broadcast against it."""
+
+    x: jax.Array
+    target: jax.Array
+    alpha: jax.Array
+    sigma: jax.Array
+
+
+def mean_square(error: jax.Array) -> jax.Array:
+    """Mean of the squares over all axes but the first: [B, ...] -> [B]."""
+    return jnp.mean(error.reshape(error.shape[0], -1) ** 2, axis=-1)
+
+
+def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.Array, x0: jax.Array, t: jax.Array) -> Noised:
+    """Draws eps from the keys [B] and returns x_t = alpha x0 + sigma eps with its target; x0 [B, ...], t [B]."""
+    eps = jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(keys, x0)
+    alpha, sigma = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0)
+    return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
+
+
+def denoising(schedule: Schedule, parameterization: Parameterization):
+    """Returns the objective || prediction - target ||^2, a mean over dimensions (module docstring of the package)."""
+
+    def objective(predict, keys, x0, t):
+        noised = add_noise(schedule, parameterization, keys, x0, t)
+        loss = mean_square(predict(noised.x, t) - noised.target)
+        return loss, {"denoising": loss}
+
+    return objective

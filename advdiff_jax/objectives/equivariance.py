@@ -1,0 +1,83 @@
+r"""Robust_ran and Robust_adv, the paper's objective (arXiv 2505.21742, eq. 9), and its control.
+
+    L = || eps_th(x_t, t) - eps ||^2  +  lambda_t || eps_th(x_t + delta, t) - [ eps_th(x_t, t) + delta / sigma(t) ] ||^2
+
+The state moves by delta, the target by w = delta / sigma(t): the noise eps + w would have given x_t + delta. In any
+parameterisation the target is linear in (x0, eps), so the same is said by moving the prediction by target(0, w), and the
+control (the classifier's adversarial training, which must fail here) by target(delta / alpha, 0):
+
+    equivariance   blames the noise for a shift of the state: x0hat stays, eps_th moves by delta / sigma
+    invariance     blames the data:                           eps_th stays, x0hat moves by delta / alpha
+
+One draw (t, eps) serves the clean term, the inner maximisation and the outer term; eps_th(x_t, t) is computed once.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from advdiff_jax.diffusion.parameterization import Parameterization
+from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.objectives.denoising import add_noise, mean_square
+from advdiff_jax.objectives.weights import Weight
+from advdiff_jax.perturbation.adversarial import Perturb
+from advdiff_jax.perturbation.radius import Radius
+
+MAXIMIZE = ("shift", "violation")
+
+
+def equivariance(
+    schedule: Schedule,
+    parameterization: Parameterization,
+    radius: Radius,
+    perturb: Perturb,
+    weight: Weight,
+    maximize: str = "shift",
+    blame: str = "noise",
+):
+    """Builds the objective of the module docstring; both norms are means over dimensions.
+
+    Args:
+        schedule: alpha and sigma.
+        parameterization: what the network predicts.
+        radius: budget of delta over time.
+        perturb: `perturbation.random` (Robust_ran) or `perturbation.adversarial` (Robust_adv).
+        weight: lambda_t.
+        maximize: what an adversarial `perturb` maximises: "shift", the paper's
+            J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2, or "violation", the second term itself.
+        blame: "noise" (equivariance) or "data" (invariance, the control).
+
+    Returns:
+        objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux).
+
+    Raises:
+        ValueError: unknown `maximize` or `blame`.
+    """
+    if maximize not in MAXIMIZE or blame not in ("noise", "data"):
+        raise ValueError(f"need maximize in {MAXIMIZE} and blame in ('noise', 'data'), got {maximize!r}, {blame!r}")
+
+    def objective(predict, keys, x0, t):
+        noise_keys, radius_keys, perturb_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+        x, target, alpha, sigma = add_noise(schedule, parameterization, noise_keys, x0, t)
+        clean = predict(x, t)
+        denoising = mean_square(clean - target)
+
+        def moved(prediction, delta):
+            """What `prediction` should become when the state moves by delta."""
+            signal, noise = (0.0 * delta, delta / sigma) if blame == "noise" else (delta / alpha, 0.0 * delta)
+            return prediction + parameterization.target(signal, noise, alpha, sigma)
+
+        def inner(moved_x):
+            prediction, anchor = predict(moved_x, t), jax.lax.stop_gradient(clean)
+            if maximize == "violation":
+                return mean_square(prediction - moved(anchor, moved_x - x))
+            eps = parameterization.invert(prediction, moved_x, alpha, sigma).eps
+            return mean_square(eps - parameterization.invert(anchor, x, alpha, sigma).eps)
+
+        r = radius.sample(radius_keys, t)
+        delta = perturb(perturb_keys, inner, x, radius.to_state(r, t))
+        violation = mean_square(predict(x + delta, t) - moved(clean, delta))
+        lambda_t = weight(schedule.noise_to_signal(t), r, mean_square(delta / sigma))
+        loss = denoising + lambda_t * violation
+        return loss, {"denoising": denoising, "violation": violation, "regularizer": lambda_t * violation}
+
+    return objective

@@ -1,0 +1,65 @@
+r"""The set that a perturbation may not leave: L-inf or L2.
+
+`radius` is per coordinate in both, so that one schedule serves both:
+
+    linf:  max_i |delta_i| <= radius
+    l2:    ||delta||_2 <= radius sqrt(D), i.e. the root mean square of delta is at most radius   (D coordinates)
+
+The L2 convention is that of Wang et al. 2025 (arXiv 2502.17099).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Ball(NamedTuple):
+    """Three pure functions on one example (vmap them over a batch).
+
+    Attributes:
+        sample: (key, shape, radius []) -> a uniform draw from the ball, of that shape.
+        project: (delta, radius []) -> the point of the ball nearest to delta.
+        steepest: (gradient) -> the direction of steepest ascent with unit per-coordinate radius; 0 where gradient is 0.
+    """
+
+    sample: Callable[..., jax.Array]
+    project: Callable[..., jax.Array]
+    steepest: Callable[..., jax.Array]
+
+
+LINF = Ball(
+    sample=lambda key, shape, radius: jax.random.uniform(key, shape, minval=-radius, maxval=radius),
+    project=lambda delta, radius: jnp.clip(delta, -radius, radius),
+    steepest=jnp.sign,
+)
+
+
+def _rms(x):
+    return jnp.sqrt(jnp.mean(x**2))
+
+
+def _l2_sample(key, shape, radius):
+    direction_key, radial_key = jax.random.split(key)
+    direction = jax.random.normal(direction_key, shape)
+    size = math.prod(shape)  # the radial density is proportional to r^(D - 1)
+    return radius * jax.random.uniform(radial_key) ** (1.0 / size) * direction / _rms(direction)
+
+
+def _l2_project(delta, radius):
+    # Safe at delta = 0 and at radius = 0: the divisor is never smaller than the smallest normal number.
+    return delta * jnp.minimum(1.0, radius / jnp.maximum(_rms(delta), jnp.finfo(delta.dtype).tiny))
+
+
+def _l2_steepest(gradient):
+    # Scaled by its largest entry first: the squares of small gradients underflow. 0 / tiny keeps a zero gradient zero.
+    tiny = jnp.finfo(gradient.dtype).tiny
+    scaled = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), tiny)
+    return scaled / jnp.maximum(_rms(scaled), tiny)
+
+
+L2 = Ball(sample=_l2_sample, project=_l2_project, steepest=_l2_steepest)
+
+BALLS = {"linf": LINF, "l2": L2}

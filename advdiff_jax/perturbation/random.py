@@ -1,0 +1,18 @@
+"""Robust_ran: a uniform draw from the ball."""
+
+import jax
+
+from advdiff_jax.perturbation.ball import Ball
+
+
+def random(ball: Ball):
+    """Returns `perturb(keys, objective, x, radius) -> delta`, delta ~ U(ball) (paper: delta ~ U[-r, r]^d).
+
+    The signature is that of `adversarial`, which see; the objective is not looked at.
+    """
+
+    def perturb(keys, objective, x, radius):
+        del objective
+        return jax.vmap(lambda key, r: ball.sample(key, x.shape[1:], r))(keys, radius)
+
+    return perturb

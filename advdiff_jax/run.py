@@ -1,0 +1,130 @@
+"""One run: train, sample, evaluate, report, in one workdir."""
+
+import json
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax import builders, workdir
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import pictures, report
+from advdiff_jax.training import loop, parallel, state
+from advdiff_jax.training.checkpoint import Checkpointer
+from advdiff_jax.training.log import read_metrics
+
+MODES = ("train", "sample", "evaluate")
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> pathlib.Path:
+    """Does what `mode` says in `folder`.
+
+    Args:
+        config: a config of `configs/`.
+        folder: the workdir.
+        mode: "train" trains (or resumes), then samples and evaluates; "sample" draws from the newest checkpoint into
+            samples/; "evaluate" also writes results.json and report.html.
+
+    Returns:
+        the file to open: report.html, or the sample picture.
+
+    Raises:
+        UserError: a mistake of the user's; see `builders`, `workdir` and `training.loop`.
+    """
+    title = f"{config.name}:{config.variant}"
+    data = builders.build_data(config)
+    experiment = builders.build(config, data.train.shape[1:])
+    first = jax.process_index() == 0
+    out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
+    if mode == "train" and (out / "results.json").exists():
+        logging.info("%s: already finished; --mode=evaluate evaluates it again", title)
+        return out / "report.html"
+
+    def draw_and_save(step, params):
+        samples = experiment.sampler(params, jax.random.key(config.sampling.seed), config.evaluation.num_samples)
+        if first:
+            _save_samples(config, data, samples, out, step)
+        return samples
+
+    if mode == "train":
+        loop.train(
+            config,
+            folder,
+            data.train,
+            experiment.init,
+            experiment.train_step,
+            experiment.optimizer,
+            title,
+            on_sample=draw_and_save,
+        )
+
+    restored = _restore(config, folder, experiment)
+    samples = draw_and_save(int(restored.state.step), parallel.replicate(restored.state.ema_params))
+    if mode == "sample":
+        return out / "samples" / f"step_{int(restored.state.step)}.png"
+    if first:
+        results = builders.evaluate(config, data, samples) | _cost(folder, restored.meta)
+        _write_report(config, data, results, folder, out, int(restored.state.step), title)
+        workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
+    return out / "report.html"
+
+
+def _restore(config, folder, experiment):
+    like = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
+    checkpointer = Checkpointer(folder / "checkpoints", read_only=True)
+    restored = checkpointer.restore(like)
+    checkpointer.close()
+    if restored is None:
+        raise UserError(f"{folder} holds no checkpoint yet: train first (--mode=train)")
+    return restored
+
+
+def _save_samples(config, data, samples, out, step):
+    folder = out / "samples"
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"step_{step}.npy", samples)
+    figure = pictures.show(samples, data.source.train, data.source.plane, config.evaluation.grid)
+    figure.savefig(folder / f"step_{step}.png")
+
+
+def _cost(folder: pathlib.Path, meta: dict[str, Any]) -> dict[str, float]:
+    rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
+    rates = [row["steps_per_second"] for row in rows]
+    cost = {"flops_per_step": meta["flops_per_step"], "train_seconds": meta["train_seconds"]}
+    return cost | ({"steps_per_second": float(np.median(rates))} if rates else {})
+
+
+def _write_report(config, data, results, folder, out, step, title):
+    plots, clean = out / "plots", data.source.train
+    plots.mkdir(exist_ok=True)
+    drawings = {
+        "data_dirty": pictures.show(data.train, clean, data.source.plane, config.evaluation.grid),
+        "data_clean": pictures.show(clean, clean, data.source.plane, config.evaluation.grid),
+        "curves": pictures.curves(read_metrics(folder)),
+    }
+    for name, figure in drawings.items():
+        figure.savefig(plots / f"{name}.png")
+    kinds = ", ".join(config.data.corruptions)
+    seen = f"{data.touched.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}"
+    sections = [
+        report.Section(
+            "Data and samples",
+            pictures=[
+                report.picture(plots / "data_dirty.png", f"What the model was trained on: {seen}."),
+                report.picture(plots / "data_clean.png", "The clean truth, which it never saw."),
+                report.picture(out / "samples" / f"step_{step}.png", f"What it draws after {step:,} steps."),
+            ],
+        ),
+        report.Section(
+            "Results",
+            table=[("name", "value", "meaning")]
+            + [(name, report.number(value), report.MEANING.get(name, "")) for name, value in results.items()],
+        ),
+        report.Section("Training", pictures=[report.picture(plots / "curves.png", "Means over logged windows.", wide=True)]),
+        report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
+    ]
+    summary = f"Variant {config.variant}, data {config.data.source}: {seen} (std {config.data.noise_std} in the data's units)."
+    report.write_report(out / "report.html", title, summary, sections)

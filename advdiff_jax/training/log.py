@@ -1,0 +1,70 @@
+"""Where numbers go while a run trains: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
+
+import json
+import pathlib
+import sys
+
+import tqdm
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Writes rows of metrics; use as a context manager.
+
+    Args:
+        workdir: folder of `metrics.jsonl` and the TensorBoard events; None (a process other than the first): writes nothing.
+        first_step: step at which this session starts.
+        total_steps: step at which the run ends, for the bar.
+        title: name on the bar and on the lines.
+    """
+
+    def __init__(self, workdir: pathlib.Path | None, first_step: int, total_steps: int, title: str):
+        self._total, self._title, self._file, self._events = total_steps, title, None, None
+        interactive = sys.stderr.isatty() and workdir is not None
+        self._bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, disable=not interactive, unit="step")
+        if workdir is not None:
+            path = workdir / "metrics.jsonl"
+            torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+            self._file = path.open("a", buffering=1)
+            if torn:  # a killed run's last line: end it, so that ours starts on a line of its own
+                self._file.write("\n")
+            self._events = SummaryWriter(str(workdir), purge_step=first_step)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._bar.close()
+        if self._file:
+            self._file.close()
+            self._events.close()
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs one row; `metrics` should hold `loss` and `steps_per_second`."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+        if self._bar.disable:
+            rate, left = metrics["steps_per_second"], (self._total - step) / metrics["steps_per_second"]
+            print(
+                f"{self._title}: step {step}/{self._total}  loss {metrics['loss']:.4f}  {rate:.1f} steps/s  {left:.0f} s left",
+                flush=True,
+            )
+        else:
+            self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+            self._bar.update(step - self._bar.n)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """Rows of metrics.jsonl in order of step; of a step logged twice (a resumed run), the later; torn lines are skipped."""
+    path = workdir / "metrics.jsonl"
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+            rows[row["step"]] = row
+        except (json.JSONDecodeError, TypeError, KeyError):
+            continue
+    return [rows[step] for step in sorted(rows)]

@@ -1,0 +1,141 @@
+"""The host loop: reads from top to bottom, and never waits for the device on the hot path."""
+
+import contextlib
+import itertools
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+from advdiff_jax.data.batches import BatchSource, batches
+from advdiff_jax.errors import UserError
+from advdiff_jax.training import parallel, state
+from advdiff_jax.training.checkpoint import Checkpointer
+from advdiff_jax.training.log import MetricsLog
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    examples: np.ndarray,
+    init: Callable[[jax.Array], Any],
+    train_step: Callable,
+    optimizer: optax.GradientTransformation,
+    title: str,
+    on_sample: Callable[[int, Any], None] = lambda step, params: None,
+) -> None:
+    """Trains to `config.train.steps`, from the newest checkpoint under `workdir` if there is one.
+
+    Order of the resume: the step comes from the checkpoint; the batch and every random key are functions of (seed, step),
+    so nothing else needs to be restored and the run continues bit for bit.
+
+    Args:
+        config: reads `seed` and `train.*`.
+        workdir: existing folder; checkpoints, metrics.jsonl and TensorBoard events go there.
+        examples: the training set as the model sees it, [N, ...].
+        init: key -> initial parameters.
+        train_step: pure step of `training.step`, built with `parallel.average`.
+        optimizer: what `train_step` was built with.
+        title: shown beside the progress.
+        on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
+
+    Raises:
+        UserError: the loss is no longer finite, or the checkpoints are damaged.
+        KeyboardInterrupt: after the state at the interrupt has been saved.
+    """
+    cfg = config.train
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    fresh = state.create(jax.jit(init)(init_key), optimizer)
+    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.keep_checkpoints)
+    restored = checkpointer.restore(fresh)
+    first_step = int(restored.state.step) if restored else 0
+    seconds_before = restored.meta["train_seconds"] if restored else 0.0
+    if first_step >= cfg.steps:
+        checkpointer.close()
+        return
+
+    replicated = parallel.replicate(restored.state if restored else fresh)
+    source = BatchSource(examples, cfg.batch_size, config.seed, jax.process_index(), jax.process_count())
+    iterator = batches(source, first_step)
+    feed = parallel.shard(iterator)
+    first_batch = next(feed)
+    step_fn = parallel.parallel_train_step(train_step).lower(replicated, step_key, first_batch).compile()
+    flops = step_fn.cost_analysis()["flops"] * jax.device_count()
+
+    started = time.perf_counter()
+
+    def save(step):
+        seconds = seconds_before + time.perf_counter() - started
+        meta = {"train_seconds": seconds, "flops_per_step": flops, "data": {"step": step, "examples": step * cfg.batch_size}}
+        checkpointer.save(replicated, meta)
+
+    step, window, window_started = first_step, [], started
+    log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, cfg.steps, title)
+    try:
+        with log, _stop_signals() as stop:
+            for batch in itertools.chain([first_batch], feed):
+                replicated, metrics = step_fn(replicated, step_key, batch)
+                step += 1
+                window.append(metrics)
+                if step % cfg.log_every == 0 or step == cfg.steps:
+                    row = _mean(window)  # the only wait for the device, once a window
+                    now = time.perf_counter()
+                    row["steps_per_second"] = len(window) / (now - window_started)
+                    log.write(step, row)
+                    _check_finite(row, step)
+                    window, window_started = [], now
+                if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop.is_set():
+                    _check_finite(_mean([metrics]), step)
+                    save(step)
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                if cfg.sample_every and step % cfg.sample_every == 0 and step < cfg.steps:
+                    on_sample(step, replicated.ema_params)
+                if step == cfg.steps:
+                    break
+    finally:
+        iterator.close()
+        checkpointer.close()
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """An event that is set by Ctrl-C or by a preemption's SIGTERM; a second signal ends the program at once.
+
+    The step under way is finished first: an exception in its middle would lose the donated state. With several processes
+    the signals keep their usual effect, because all would have to stop at the same step; the last checkpoint serves.
+    """
+    stop, previous = threading.Event(), {}
+
+    def on_signal(number, frame):
+        stop.set()
+        signal.signal(number, signal.default_int_handler)
+
+    if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _mean(window):
+    rows = jax.device_get([parallel.first_replica(metrics) for metrics in window])
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _check_finite(row, step):
+    if not math.isfinite(row["loss"]):
+        raise UserError(
+            f"the loss is {row['loss']} at step {step}: training diverged; lower config.train.learning_rate or "
+            "config.train.clip_norm, then start again (checkpoints up to the last finite step are kept)"
+        )

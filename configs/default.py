@@ -1,0 +1,157 @@
+"""Every key of a run, once: what it means, in which units, and where its default comes from.
+
+Other files call `get_config(variant)` here and override what differs. `--config.a.b=value` overrides anything.
+"""
+
+import ml_collections
+
+# The robustness variants: what each sets, and nothing else. `config.variant` names the one in use.
+VARIANTS = {
+    # Plain denoising (Ho et al. 2020).
+    "ddpm": {"objective": "denoising"},
+    # The paper's control: the classifier's adversarial training, which must fail on a score network.
+    "invariance": {"objective": "invariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
+    "robust_ran": {"objective": "equivariance", "robust.perturbation": "random", "robust.weight": "paper"},
+    "robust_adv": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
+    "robust_adv_cutoff": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "cutoff"},
+}
+
+
+def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
+    """Sets the robustness variant (default `robust_adv`) of a config; raises ValueError for an unknown one."""
+    variant = variant or "robust_adv"
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+    config.variant = variant
+    config.update_from_flattened_dict(VARIANTS[variant])
+    return config
+
+
+def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+
+    config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
+    config.variant = ""  # set by `with_variant`; kept for reports
+    config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
+    config.objective = "denoising"  # denoising | equivariance | invariance (set by the variant)
+
+    # --- data: a clean source and what is done to it ------------------------------------------------------------------
+    config.data = data = ml_collections.ConfigDict()
+    data.source = "plane3d"  # plane3d | mixture | digits
+    data.seed = 0  # seeds the synthetic training set and its corruption, so that runs with other seeds share their data
+    data.num_examples = 20_000  # size of a synthetic training set
+    data.half_width = 1.0  # plane3d: half the side of the square
+    data.dim = 2  # mixture: dimension
+    data.components = 8  # mixture: number of Gaussians
+    data.spread = 1.0  # mixture: standard deviation of the means
+    data.component_std = 0.05  # mixture: standard deviation of each Gaussian
+    data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
+    data.fraction = 0.9  # p, chance that a training example is corrupted; the paper's 0.9
+    data.corruptions = ("gaussian",)  # applied in this order to a corrupted example: gaussian
+    data.noise_std = 0.1  # s of gaussian, in the data's units (pictures live in [-1, 1]); the paper's 0.1 and 0.2
+
+    # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
+    config.diffusion = diffusion = ml_collections.ConfigDict()
+    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine
+    diffusion.grid_steps = 1000  # T of DDPM's discrete grid; 0: continuous time
+    diffusion.beta_min = 0.1  # vp_linear: beta(0); 0.1 and T = 1000 make DDPM's 1e-4
+    diffusion.beta_max = 20.0  # vp_linear: beta(1); DDPM's 0.02
+    diffusion.cosine_offset = 0.008  # vp_cosine: s of Improved-DDPM
+    diffusion.t_min = 1e-3  # continuous time: smallest time trained on and sampled from
+    diffusion.prediction = "eps"  # eps | x0 | v | score
+
+    # --- network ------------------------------------------------------------------------------------------------------
+    config.network = network = ml_collections.ConfigDict()
+    network.kind = "mlp"  # mlp (points) | unet (pictures)
+    network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
+    network.time_scale = 1000.0  # the time embedding sees time_scale * t; 1000 gives DDPM's time steps
+    network.width = 128  # mlp: units of a hidden layer
+    network.depth = 3  # mlp: hidden layers
+    network.time_features = 64  # mlp: width of the sinusoidal time embedding
+    network.base_channels = 128  # unet: channels at full resolution (DDPM on CIFAR-10)
+    network.channel_mults = (1, 2, 2, 2)  # unet: channels of each level over base_channels
+    network.res_blocks = 2  # unet: residual blocks of a level
+    network.attention_resolutions = (16,)  # unet: heights of the feature maps with self-attention
+    network.heads = 4  # unet: attention heads
+    network.dropout = 0.0  # unet: dropout rate in the residual blocks
+    network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
+
+    # --- robust: the second term (read by equivariance and invariance) ------------------------------------------------
+    config.robust = robust = ml_collections.ConfigDict()
+    robust.radius = "state_units"  # state_units (the paper's table) | noise_units | constant
+    robust.rho = 2.0  # r(t) = sigma(t)^rho + b
+    robust.bias_min = 8 / 255  # b ~ U[bias_min, bias_max] per example, in the units of the radius
+    robust.bias_max = robust.get_ref("bias_min")  # the same until set: no randomisation
+    robust.constant = 8 / 255  # constant: r in state units
+    robust.ball = "linf"  # linf | l2 (||delta||_2 <= r sqrt(D))
+    robust.perturbation = "random"  # random | adversarial (set by the variant)
+    robust.maximize = "shift"  # adversarial: shift (the paper's J) | violation (the second term itself)
+    robust.attack_steps = 1  # adversarial: K; 1 is the paper's FGSM
+    robust.step_size = 1.25  # adversarial: length of a step over the radius; the fast-AT habit for K = 1
+    robust.random_start = True  # adversarial: start in the ball; the gradient of J is zero at its centre
+    robust.weight = "paper"  # paper: lambda sqrt(3) / r | cutoff: kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha
+    robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
+    robust.kappa0 = 5.0  # cutoff: shrinkage of the variance well below the cut
+    robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
+    robust.exponent = 4.0  # cutoff: sharpness of the fall
+
+    # --- training -----------------------------------------------------------------------------------------------------
+    config.train = train = ml_collections.ConfigDict()
+    train.steps = 4000  # optimiser steps
+    train.batch_size = 512  # over all devices of all processes; must be divisible by their number
+    train.learning_rate = 2e-3  # peak, Adam
+    train.beta1 = 0.9  # Adam
+    train.beta2 = 0.999  # Adam
+    train.warmup_steps = 100  # linear warm-up of the learning rate
+    train.decay = "cosine"  # cosine (to 0 at train.steps) | constant, after the warm-up
+    train.clip_norm = 1.0  # bound on the global gradient norm; the second term's weight grows as t -> 0
+    train.ema_decay = 0.999  # of the averaged parameters, with which samples are drawn
+    train.log_every = 100  # steps between two rows of metrics.jsonl, each a mean over them
+    train.checkpoint_every = 1000  # steps between checkpoints; the last step is always saved
+    train.keep_checkpoints = 2  # older ones are removed
+    train.sample_every = 0  # steps between sample pictures while training; 0: only at the end
+
+    # --- sampling -----------------------------------------------------------------------------------------------------
+    config.sampling = sampling = ml_collections.ConfigDict()
+    sampling.method = "ddpm"  # ddpm (ancestral) | ddim
+    sampling.variance = "small"  # ddpm: small (posterior) | large (the forward process's)
+    sampling.eta = 0.0  # ddim: 0 deterministic, 1 as noisy as ddpm
+    sampling.steps = 100  # at most diffusion.grid_steps
+    sampling.clip = 0.0  # clip the estimate of x0 to [-clip, clip]; 1 for pictures; 0: not
+    sampling.batch_size = 2000  # samples drawn at once on each device
+    sampling.seed = 0  # seeds the sampler
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.metrics = ("plane", "wasserstein")  # plane | wasserstein | noise_energy | fd | memorization
+    evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
+    evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
+    evaluation.features = "digits_cnn"  # fd: feature network
+    evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
+    evaluation.grid = 64  # pictures (or points / 30) shown in a grid
+
+    return with_variant(config, variant)
+
+
+def ablation(
+    name: str, summary: str, base: ml_collections.ConfigDict, runs: dict, seeds: tuple, metrics: tuple
+) -> ml_collections.ConfigDict:
+    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys)."""
+    config = ml_collections.ConfigDict()
+    config.name = name  # runs/<name> without --workdir
+    config.summary = summary  # first line of the joint report
+    config.base = base  # the full config under every run: --config.base.a.b=value reaches them all
+    config.seeds = seeds  # each run once per seed
+    config.metrics = metrics  # columns of the joint table
+    config.runs = ml_collections.ConfigDict()
+    for label, overrides in runs.items():
+        one = ml_collections.ConfigDict({"variant": overrides["variant"]})
+        one.unlock()
+        for key, value in VARIANTS[overrides["variant"]].items():
+            section, _, leaf = key.rpartition(".")
+            (one.setdefault(section, ml_collections.ConfigDict()) if section else one)[leaf] = value
+        one.update(overrides)
+        config.runs[label] = one
+    return config

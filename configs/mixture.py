@@ -1,0 +1,12 @@
+"""Eight narrow Gaussians in the plane, with noise and a few outliers in the training set."""
+
+from configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config()
+    config.name = "mixture"
+    config.data.source = "mixture"
+    config.data.outlier_fraction = 0.02
+    config.evaluation.metrics = ("wasserstein",)
+    return default.with_variant(config, variant)

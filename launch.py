@@ -1,0 +1,70 @@
+"""Trains, samples and evaluates: python launch.py --config=configs/celeba.py[:VARIANT] [--workdir=DIR] [--config.a.b=value].
+
+The only place that reads flags. A mistake of the user's ends in one line and exit status 2.
+"""
+
+import logging
+import os
+import pathlib
+import sys
+
+# Logging of libraries is theirs to read when something breaks; ours goes through `logging` below.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import flags
+from ml_collections import config_flags
+
+from advdiff_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:VARIANT], or a file under configs/ablations/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/NAME-VARIANT. A run there is resumed.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate"], "train also samples and evaluates at the end.")
+_SHARD = flags.DEFINE_string("shard", "0/1", "Ablations: i/n runs every n-th run of the list, from the i-th (0 <= i < n).")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one process a host of a pod.")
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0, 2 after a mistake of the user's, 130 after Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        config = _parse(argv)
+        print(f"open {_launch(config)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on from where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(argv):
+    try:
+        rest = flags.FLAGS(argv)
+        if rest[1:]:
+            raise UserError(f"{rest[1]!r} is not a flag: values are given as --config.a.b=value")
+        if _CONFIG.value is None:
+            raise UserError("no config: give --config=configs/NAME.py[:VARIANT]; see configs/")
+    # What a config file raises while it is read (an unknown variant, a missing file) is the user's, as is a bad flag.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    return _CONFIG.value
+
+
+def _launch(config) -> pathlib.Path:
+    import jax  # after the flags are checked: a typing mistake should not cost the seconds of this import
+
+    from advdiff_jax import ablation, run
+
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    folder = ablation.default_workdir(config) if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)
+    folder = folder.expanduser().absolute()
+    if "runs" in config:
+        return ablation.run_all(config, folder, _MODE.value, _SHARD.value)
+    return run.run(config, folder, _MODE.value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
