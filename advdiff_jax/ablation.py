@@ -13,7 +13,7 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import pictures, report
+from advdiff_jax.evaluation import fields, pictures, report
 from advdiff_jax.run import run
 
 Table = dict[str, dict[str, tuple[float, float]]]
@@ -136,6 +136,7 @@ def _write_report(config, folder, rows, missing):
             grids.append(report.picture(path / "plots" / "data_clean.png", "Never seen: clean data"))
         last = max((path / "samples").glob("step_*.png"), key=lambda file: int(file.stem.split("_")[1]))
         grids.append(report.picture(last, f"Samples: {label}"))
+    drawn = _draw_fields(folder / "plots", folders)
     seeds = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation." if len(config.seeds) > 1 else ""
     meanings = [(name, report.MEANING.get(name, "")) for name in config.metrics]
     sections = [
@@ -146,6 +147,7 @@ def _write_report(config, folder, rows, missing):
             table=rows,
             pictures=[report.picture(folder / "plots" / "ablation.png", "The same as a figure.", wide=True)],
         ),
+        *([report.Section("The score and its paths", pictures=drawn)] if drawn else []),
         report.Section("What the names mean", table=[("name", "meaning"), *meanings]),
         report.Section("Runs", text=f"Each has its own report: {folder}/RUN/seed_K/report.html, RUN as in the table."),
         report.Section("Set-up of the base", pre=json.dumps(json.loads(config.base.to_json_best_effort()), indent=2)),
@@ -153,3 +155,24 @@ def _write_report(config, folder, rows, missing):
     summary = config.summary + (f" Not finished yet: {', '.join(missing)}." if missing else "")
     report.write_report(folder / "report.html", config.name, summary, sections)
     return folder / "report.html"
+
+
+def _draw_fields(plots, folders):
+    """Score fields (at the middle level) and trajectories of all runs beside the truth, for points in 2-D and 3-D."""
+    stored = {label: path / "plots" / "fields.npz" for label, path in folders.items()}
+    stored = {label: path for label, path in stored.items() if path.exists()}
+    if not stored:
+        return []
+    exact = next(iter(stored.values())).with_name("fields_exact.npz")
+    found = {"exact": fields.load(exact)} | {label: fields.load(path) for label, path in stored.items()}
+    level = len(found["exact"].field.levels) // 2
+    u, names = found["exact"].field.levels[level], found["exact"].names
+    panels = [(label, one.field, level) for label, one in found.items()]
+    pictures.score_fields(panels, names, columns=4).savefig(plots / "score_fields.png")
+    half_side = float(found["exact"].field.points.max())
+    paths = [(label, one.paths) for label, one in found.items()]
+    pictures.trajectories(paths, names, 4, half_side).savefig(plots / "trajectories.png")
+    return [
+        report.picture(plots / "score_fields.png", f"The score at sigma/alpha = {u:g}, exact and as each run has it.", True),
+        report.picture(plots / "trajectories.png", "Paths of the probability-flow ODE from the same starts.", True),
+    ]

@@ -1,6 +1,6 @@
 """Config -> objects. Every choice that a config can name is one line of a dictionary here."""
 
-import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,12 +10,14 @@ import ml_collections
 import numpy as np
 import optax
 
+from advdiff_jax.builders_evaluation import MODEL_METRICS
+from advdiff_jax.builders_process import build_prediction, build_sampler, build_schedule, build_variance_loss
+from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.data import corruption, sources
-from advdiff_jax.diffusion import schedules
-from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fidelity, ground_truth, memorization
 from advdiff_jax.evaluation.features import FEATURES
+from advdiff_jax.evaluation.fields import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
 from advdiff_jax.objectives import weights
@@ -25,8 +27,7 @@ from advdiff_jax.perturbation import radius
 from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.ball import BALLS
 from advdiff_jax.perturbation.random import random
-from advdiff_jax.sampling import grids, steps
-from advdiff_jax.sampling.sample import prior, sample
+from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import parallel
 from advdiff_jax.training.step import make_train_step
 
@@ -40,14 +41,9 @@ SOURCES = {
 
 CORRUPTIONS = {"gaussian": lambda c: corruption.gaussian(c.noise_std)}
 
-SCHEDULES = {
-    "vp_linear": lambda c: schedules.VPLinear(t_min=c.t_min, beta_min=c.beta_min, beta_max=c.beta_max),
-    "vp_cosine": lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
-}
-
 NETWORKS = {
-    "mlp": lambda c: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype)),
-    "unet": lambda c: UNet(
+    "mlp": lambda c, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype), outputs),
+    "unet": lambda c, outputs: UNet(
         c.base_channels,
         tuple(c.channel_mults),
         c.res_blocks,
@@ -57,13 +53,14 @@ NETWORKS = {
         c.scale_shift,
         c.time_scale,
         jnp.dtype(c.dtype),
+        outputs,
     ),
 }
 
 RADII = {
-    "state_units": lambda c, sigma: radius.state_units(sigma, c.rho, c.bias_min, c.bias_max),
-    "noise_units": lambda c, sigma: radius.noise_units(sigma, c.rho, c.bias_min, c.bias_max),
-    "constant": lambda c, sigma: radius.constant(c.constant),
+    "state_units": lambda c: radius.state_units(c.rho, c.bias_min, c.bias_max),
+    "noise_units": lambda c: radius.noise_units(c.rho, c.bias_min, c.bias_max),
+    "constant": lambda c: radius.constant(c.constant),
 }
 
 PERTURBATIONS = {
@@ -77,19 +74,14 @@ WEIGHTS = {
 }
 
 OBJECTIVES = {
-    "denoising": lambda c, schedule, prediction: denoising(schedule, prediction),
-    "equivariance": lambda c, schedule, prediction: _regularised(c, schedule, prediction, blame="noise"),
-    "invariance": lambda c, schedule, prediction: _regularised(c, schedule, prediction, blame="data"),
+    "denoising": lambda c, *process: denoising(*process),
+    "equivariance": lambda c, *process: _regularised(c, *process, blame="noise"),
+    "invariance": lambda c, *process: _regularised(c, *process, blame="data"),
 }
 
 LEARNING_RATES = {
     "constant": lambda c: optax.schedules.warmup_constant_schedule(0.0, c.learning_rate, c.warmup_steps),
     "cosine": lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps),
-}
-
-STEPS = {
-    "ddpm": lambda c, schedule: steps.ancestral(schedule, c.variance),
-    "ddim": lambda c, schedule: steps.ddim(schedule, c.eta),
 }
 
 
@@ -109,42 +101,14 @@ class Experiment(NamedTuple):
         train_step: pure step for `parallel.parallel_train_step`.
         optimizer: what it was built with.
         sampler: (replicated params, key, n) -> n samples [n, ...], spread over all devices.
+        model: params -> what the evaluation looks at besides samples.
     """
 
     init: Callable[[jax.Array], Any]
     train_step: Callable
     optimizer: optax.GradientTransformation
     sampler: Callable[[Any, jax.Array, int], np.ndarray]
-
-
-def pick(table: dict[str, Any], config: ml_collections.ConfigDict, key: str) -> Any:
-    """The entry of `table` that `config.<key>` names; raises UserError if it has none of that name."""
-    name = config
-    for part in key.split("."):
-        name = name[part]
-    if name not in table:
-        raise UserError(f"config.{key}={name!r} is not known: choose one of {', '.join(table)}")
-    return table[name]
-
-
-def choose(table: dict[str, Callable], config: ml_collections.ConfigDict, key: str, *args) -> Any:
-    """Builds what `config.<key>` names: table[name](section of the config that holds the key, *args).
-
-    Raises:
-        UserError: the table has no such name, or the factory refuses a value.
-    """
-    factory, section = pick(table, config, key), key.rpartition(".")[0]
-    with _refused(f"config.{section or key}"):
-        return factory(config[section] if section else config, *args)
-
-
-@contextlib.contextmanager
-def _refused(where: str):
-    """A factory's refusal of an argument is the mistake of whoever wrote the config."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+    model: Callable[[Any], Model]
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -185,29 +149,23 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     for name in config.data.corruptions:
         if name not in CORRUPTIONS:
             raise UserError(f"config.data.corruptions: {name!r} is not known: choose among {', '.join(CORRUPTIONS)}")
-        with _refused("config.data"):
+        with refused("config.data"):
             chain.append(CORRUPTIONS[name](config.data))
-    with _refused("config.data.fraction"):
+    with refused("config.data.fraction"):
         return Data(source, *corruption.corrupt(source.train, config.data.fraction, chain, config.data.seed))
 
 
-def build_schedule(config: ml_collections.ConfigDict) -> schedules.Schedule:
-    """alpha and sigma; DDPM's discrete grid unless `diffusion.grid_steps` is 0."""
-    continuous = choose(SCHEDULES, config, "diffusion.schedule")
-    grid_steps = config.diffusion.grid_steps
-    return schedules.DDPMGrid(continuous=continuous, num_steps=grid_steps) if grid_steps else continuous
-
-
-def _regularised(config, schedule, parameterization, blame):
+def _regularised(config, schedule, parameterization, variance_loss, blame):
     ball = pick(BALLS, config, "robust.ball")
     return equivariance(
         schedule,
         parameterization,
-        radius=choose(RADII, config, "robust.radius", schedule.sigma),
+        radius=choose(RADII, config, "robust.radius"),
         perturb=choose(PERTURBATIONS, config, "robust.perturbation", ball),
         weight=choose(WEIGHTS, config, "robust.weight"),
         maximize=config.robust.maximize,
         blame=blame,
+        variance_loss=variance_loss,
     )
 
 
@@ -218,14 +176,6 @@ def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransfor
         optax.clip_by_global_norm(config.train.clip_norm),
         optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
     )
-
-
-def build_times(config: ml_collections.ConfigDict) -> np.ndarray:
-    """Times of the sampler, from 1 to 0; a sub-sequence of DDPM's grid where there is one."""
-    with _refused("config.sampling.steps"):
-        if config.diffusion.grid_steps:
-            return grids.ddpm(config.sampling.steps, config.diffusion.grid_steps)
-        return grids.uniform(config.sampling.steps)
 
 
 def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
@@ -240,38 +190,43 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     """
     check(config)
     schedule = build_schedule(config)
-    parameterization = pick(PARAMETERIZATIONS, config, "diffusion.prediction")
-    network = choose(NETWORKS, config, "network.kind")
-    objective = choose(OBJECTIVES, config, "objective", schedule, parameterization)
+    prediction = build_prediction(config, schedule)
+    network = choose(NETWORKS, config, "network.kind", 2 if config.diffusion.learn_variance else 1)
+    variance_loss = build_variance_loss(config, schedule, prediction.parameterization)
+    objective = choose(OBJECTIVES, config, "objective", schedule, prediction.parameterization, variance_loss)
     optimizer = build_optimizer(config)
-    times, rule = build_times(config), choose(STEPS, config, "sampling.method", schedule)
+    solve = build_sampler(config, schedule)
 
     def init(key):
         return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,)))["params"]
 
+    def evaluate_network(params, x, t):
+        return network.apply({"params": params}, *prediction.inputs(x, t))
+
     def apply_train(params, x, t, dropout_keys):
         if not config.network.dropout:
-            return network.apply({"params": params}, x, t)
+            return evaluate_network(params, x, t)
 
         def one(x, t, key):  # an example's mask comes from its own key, whatever batch or device it is in
             return network.apply({"params": params}, x[None], t[None], train=True, rngs={"dropout": key})[0]
 
-        return jax.vmap(one)(x, t, dropout_keys)
+        return jax.vmap(one)(*prediction.inputs(x, t), dropout_keys)
+
+    def model(params):
+        return Model(schedule, prediction.denoiser(functools.partial(evaluate_network, params)))
 
     def draw(params, keys):
-        def predict(x, t):
-            return network.apply({"params": params}, x, t)
-
-        denoise = denoiser(schedule, parameterization, predict, clip=config.sampling.clip or None)
+        predict = functools.partial(evaluate_network, params)
+        denoise = prediction.denoiser(predict, clip=config.sampling.clip or None)
         start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        return sample(denoise, step_keys, prior(start_keys, shape, schedule.prior_std), times, rule)
+        return solve(denoise, step_keys, prior(start_keys, shape, schedule.prior_std))
 
     train_step = make_train_step(
         apply_train, objective, schedule.training_time, optimizer, config.train.ema_decay, parallel.average
     )
-    with _refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
+    with refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # a shape that the network cannot take is refused here
-    return Experiment(init, train_step, optimizer, parallel.parallel_sampler(draw, config.sampling.batch_size))
+    return Experiment(init, train_step, optimizer, parallel.parallel_sampler(draw, config.sampling.batch_size), model)
 
 
 METRICS = {
@@ -299,13 +254,17 @@ def _frechet(config, data, samples):
     }
 
 
-def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray) -> dict[str, float]:
+def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model) -> dict[str, float]:
     """name -> number for `evaluation.metrics`; raises UserError for an unknown one, or one that the data cannot have."""
     rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
     results = {}
     for name in config.evaluation.metrics:
-        if name not in METRICS:
-            raise UserError(f"config.evaluation.metrics: {name!r} is not known: choose among {', '.join(METRICS)}")
-        with _refused(f"config.evaluation.metrics: {name}"):
-            results |= METRICS[name](config, data, samples, lambda: data.source.clean(rng, len(samples)))
+        if name not in METRICS | MODEL_METRICS:
+            known = ", ".join(METRICS | MODEL_METRICS)
+            raise UserError(f"config.evaluation.metrics: {name!r} is not known: choose among {known}")
+        with refused(f"config.evaluation.metrics: {name}"):
+            if name in METRICS:
+                results |= METRICS[name](config, data, samples, lambda: data.source.clean(rng, len(samples)))
+            else:
+                results |= MODEL_METRICS[name](config, data.source, model)
     return results

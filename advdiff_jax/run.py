@@ -9,9 +9,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, workdir
+from advdiff_jax import builders, builders_evaluation, workdir
+from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import pictures, report
+from advdiff_jax.evaluation import fields, pictures, report
 from advdiff_jax.training import loop, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer
 from advdiff_jax.training.log import read_metrics
@@ -66,8 +67,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     if mode == "sample":
         return out / "samples" / f"step_{int(restored.state.step)}.png"
     if first:
-        results = builders.evaluate(config, data, samples) | _cost(folder, restored.meta)
-        _write_report(config, data, results, folder, out, int(restored.state.step), title)
+        model = experiment.model(restored.state.ema_params)
+        results = builders.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
+        _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
 
@@ -97,7 +99,29 @@ def _cost(folder: pathlib.Path, meta: dict[str, Any]) -> dict[str, float]:
     return cost | ({"steps_per_second": float(np.median(rates))} if rates else {})
 
 
-def _write_report(config, data, results, folder, out, step, title):
+def _draw_fields(config, data, model, plots):
+    """Score field and trajectories, model against truth; nothing where the law is not known or cannot be drawn."""
+    law, shape = builders_evaluation.exact_law(config, data.source), data.train.shape[1:]
+    where = fields.section(data.source.plane, shape)
+    if law is None or where is None:
+        return []
+    truth = fields.Model(model.schedule, exact.denoiser(law, model.schedule))
+    levels, half_side = config.evaluation.field_levels, fields.limit(data.source)
+    shown = {"exact": truth, config.variant: model}
+    found = {name: fields.score_field(one, where, levels, half_side) for name, one in shown.items()}
+    paths = {name: fields.trajectories(one, where, shape) for name, one in shown.items()}
+    for name, file in (("exact", "fields_exact.npz"), (config.variant, "fields.npz")):
+        fields.save(plots / file, fields.Drawn(found[name], paths[name], where.names))
+    panels = [(f"{name}, sigma/alpha = {u:g}", found[name], i) for name in shown for i, u in enumerate(levels)]
+    pictures.score_fields(panels, where.names, columns=len(levels)).savefig(plots / "score_field.png")
+    pictures.trajectories(list(paths.items()), where.names, 2, half_side).savefig(plots / "trajectories.png")
+    return [
+        report.picture(plots / "score_field.png", "The score of clean data under noise, exact and learnt.", wide=True),
+        report.picture(plots / "trajectories.png", "Paths of the probability-flow ODE from the same starts.", wide=True),
+    ]
+
+
+def _write_report(config, data, model, results, folder, out, step, title):
     plots, clean = out / "plots", data.source.train
     plots.mkdir(exist_ok=True)
     drawings = {
@@ -107,6 +131,7 @@ def _write_report(config, data, results, folder, out, step, title):
     }
     for name, figure in drawings.items():
         figure.savefig(plots / f"{name}.png")
+    drawn = _draw_fields(config, data, model, plots)
     kinds = ", ".join(config.data.corruptions)
     seen = f"{data.touched.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}"
     sections = [
@@ -123,6 +148,7 @@ def _write_report(config, data, results, folder, out, step, title):
             table=[("name", "value", "meaning")]
             + [(name, report.number(value), report.MEANING.get(name, "")) for name, value in results.items()],
         ),
+        *([report.Section("The score and its paths", pictures=drawn)] if drawn else []),
         report.Section("Training", pictures=[report.picture(plots / "curves.png", "Means over logged windows.", wide=True)]),
         report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
     ]

@@ -54,19 +54,31 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
-    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine
-    diffusion.grid_steps = 1000  # T of DDPM's discrete grid; 0: continuous time
-    diffusion.beta_min = 0.1  # vp_linear: beta(0); 0.1 and T = 1000 make DDPM's 1e-4
-    diffusion.beta_max = 20.0  # vp_linear: beta(1); DDPM's 0.02
+    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | sub_vp | ve (score_sde) | edm | flow (rectified flow)
+    diffusion.grid_steps = 1000  # T of DDPM's discrete grid (vp_linear, vp_cosine); 0: continuous time, as the others need
+    diffusion.beta_min = 0.1  # vp_linear, sub_vp: beta(0); 0.1 and T = 1000 make DDPM's 1e-4
+    diffusion.beta_max = 20.0  # vp_linear, sub_vp: beta(1); DDPM's 0.02
     diffusion.cosine_offset = 0.008  # vp_cosine: s of Improved-DDPM
-    diffusion.t_min = 1e-3  # continuous time: smallest time trained on and sampled from
-    diffusion.prediction = "eps"  # eps | x0 | v | score
+    diffusion.ve_sigma_min = 0.01  # ve: smallest noise, data units (score_sde)
+    diffusion.ve_sigma_max = 50.0  # ve: largest noise; score_sde's for CIFAR-10
+    diffusion.edm_sigma_min = 0.002  # edm: smallest noise sampled from, data units (EDM, table 1)
+    diffusion.edm_sigma_max = 80.0  # edm: largest noise (EDM, table 1)
+    diffusion.edm_log_mean = -1.2  # edm: mean of log sigma in training, P_mean
+    diffusion.edm_log_std = 1.2  # edm: its standard deviation, P_std
+    diffusion.flow_min_alpha = 1e-3  # flow: alpha(1); no estimate of x0 can be read from pure noise
+    diffusion.t_min = 1e-3  # continuous time but edm: smallest time trained on and sampled from
+    diffusion.prediction = "eps"  # eps | x0 | v | score | flow (eps - x0) | edm (its preconditioning and loss weight)
+    diffusion.data_std = 0.5  # prediction edm: standard deviation of the data, sigma_data
+    diffusion.learn_variance = False  # Improved-DDPM: twice the output channels, L_hybrid; needs grid_steps
+    diffusion.vlb_weight = 1e-3  # learn_variance: lambda of L_hybrid
+    diffusion.vlb_bins = 0  # learn_variance: levels of pictures in [-1, 1], 256 for 8 bits; 0: data without levels
 
     # --- network ------------------------------------------------------------------------------------------------------
     config.network = network = ml_collections.ConfigDict()
     network.kind = "mlp"  # mlp (points) | unet (pictures)
     network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
-    network.time_scale = 1000.0  # the time embedding sees time_scale * t; 1000 gives DDPM's time steps
+    network.time_input = "t"  # t | log_noise (EDM's c_noise = log(sigma / alpha) / 4): what the time embedding sees
+    network.time_scale = 1000.0  # times this; 1000 gives DDPM's time steps
     network.width = 128  # mlp: units of a hidden layer
     network.depth = 3  # mlp: hidden layers
     network.time_features = 64  # mlp: width of the sinusoidal time embedding
@@ -80,11 +92,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- robust: the second term (read by equivariance and invariance) ------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()
-    robust.radius = "state_units"  # state_units (the paper's table) | noise_units | constant
-    robust.rho = 2.0  # r(t) = sigma(t)^rho + b
+    robust.radius = "state_units"  # state_units (the paper's table) | noise_units | constant; of the VP state in any process
+    robust.rho = 2.0  # r = sigma^rho + b, sigma of the VP process
     robust.bias_min = 8 / 255  # b ~ U[bias_min, bias_max] per example, in the units of the radius
     robust.bias_max = robust.get_ref("bias_min")  # the same until set: no randomisation
-    robust.constant = 8 / 255  # constant: r in state units
+    robust.constant = 8 / 255  # constant: r in VP state units
     robust.ball = "linf"  # linf | l2 (||delta||_2 <= r sqrt(D))
     robust.perturbation = "random"  # random | adversarial (set by the variant)
     robust.maximize = "shift"  # adversarial: shift (the paper's J) | violation (the second term itself)
@@ -115,18 +127,37 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- sampling -----------------------------------------------------------------------------------------------------
     config.sampling = sampling = ml_collections.ConfigDict()
-    sampling.method = "ddpm"  # ddpm (ancestral) | ddim
-    sampling.variance = "small"  # ddpm: small (posterior) | large (the forward process's)
+    # ddpm (ancestral) | ddim | euler_maruyama | predictor_corrector | euler | heun (EDM) | dpm_solver_2m | ode (adaptive)
+    sampling.method = "ddpm"
+    sampling.grid = "uniform"  # uniform (in t) | log_snr | edm (its rho grid) | respaced (Improved-DDPM); not read by ode
+    sampling.steps = 100  # of the grid; uniform: at most diffusion.grid_steps; heun evaluates twice a step
+    sampling.respacing = "ddim50"  # respaced: "ddimN", or counts of even parts of DDPM's grid, "50,25"
+    sampling.rho = 7.0  # grid edm: exponent (EDM, eq. 5)
+    sampling.variance = "small"  # ddpm: small (posterior) | large (the forward process's) | learned (needs learn_variance)
     sampling.eta = 0.0  # ddim: 0 deterministic, 1 as noisy as ddpm
-    sampling.steps = 100  # at most diffusion.grid_steps
+    sampling.snr = 0.16  # predictor_corrector: of a Langevin step (score_sde, CIFAR-10)
+    sampling.corrections = 1  # predictor_corrector: Langevin steps at each time
+    sampling.churn = 0.0  # euler, heun: S_churn of EDM; 0: deterministic; 40 in EDM on ImageNet-64
+    sampling.churn_min = 0.05  # S_tmin, in sigma / alpha (EDM, ImageNet-64)
+    sampling.churn_max = 50.0  # S_tmax, in sigma / alpha
+    sampling.churn_noise = 1.003  # S_noise
+    sampling.rtol = 1e-4  # ode: relative tolerance of a step
+    sampling.atol = 1e-4  # ode: absolute tolerance
     sampling.clip = 0.0  # clip the estimate of x0 to [-clip, clip]; 1 for pictures; 0: not
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = 0  # seeds the sampler
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    evaluation.metrics = ("plane", "wasserstein")  # plane | wasserstein | noise_energy | fd | memorization
+    # plane | wasserstein | score_error | likelihood | noise_energy | fd | memorization
+    evaluation.metrics = ("plane", "wasserstein", "score_error")
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
+    evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
+    evaluation.score_levels = 16  # score_error: how many, even in the logarithm
+    evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn
+    evaluation.likelihood_points = 500  # likelihood: clean points
+    evaluation.likelihood_probes = 1  # likelihood: Hutchinson probes above 16 dimensions
+    evaluation.likelihood_bin = 1.0  # likelihood: side of a level; 2 / 255 for 8-bit pictures; 1: a density
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
     evaluation.features = "digits_cnn"  # fd: feature network
     evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax

@@ -8,5 +8,5 @@ def get_config(variant=None):
     config.name = "mixture"
     config.data.source = "mixture"
     config.data.outlier_fraction = 0.02
-    config.evaluation.metrics = ("wasserstein",)
+    config.evaluation.metrics = ("wasserstein", "score_error", "likelihood")
     return default.with_variant(config, variant)

@@ -1,18 +1,25 @@
 r"""Noise schedules: alpha(t) and sigma(t) of x_t = alpha(t) x0 + sigma(t) eps, with eps ~ N(0, I) and t in [0, 1].
 
-A schedule is a frozen dataclass of floats that states one function, `log_alpha(t)`; the rest follows from it for a
-variance-preserving (VP) process, where alpha^2 + sigma^2 = 1:
+A schedule is a frozen dataclass of floats that states `log_alpha(t)` and `sigma(t)`; the rest follows:
 
-    alpha = exp(log_alpha)                    sqrt(abar) in DDPM
-    sigma = sqrt(1 - exp(2 log_alpha))        sqrt(1 - abar)
+    alpha = exp(log_alpha)
     log_snr = log(alpha^2 / sigma^2)
-    noise_to_signal = sigma / alpha           "sigma" in EDM
+    noise_to_signal = sigma / alpha           "sigma" in EDM; u in formulas
+    scale = sqrt(alpha^2 + sigma^2)           x / scale is the state of the variance-preserving process at the same u
 
-A process that is not variance-preserving overrides `sigma` as well (and `prior_std`, the standard deviation of x_1).
+Every process is therefore the variance-preserving one at the time with the same u, in other units. What is said in VP
+units as a function of u (a radius, a weight) holds for all of them: `scale` carries it over.
 
-Continuous schedules (`VPLinear`, `VPCosine`) come from Song et al. 2021 (arXiv 2011.13456) and Nichol & Dhariwal 2021
-(arXiv 2102.09672). `DDPMGrid` is their discrete counterpart, exact at t = i / T for i = 0..T, so that a checkpoint
-trained with DDPM's betas means the same thing here.
+    VP       alpha^2 + sigma^2 = 1: alpha = sqrt(abar), sigma = sqrt(1 - abar) of DDPM
+    sub-VP   VP's alpha, sigma = 1 - alpha^2
+    VE       alpha = 1, sigma geometric from about sigma_min to sigma_max
+    EDM      alpha = 1, sigma = sigma_max t
+    flow     alpha = 1 - t, sigma = t (rectified flow, up to the last thousandth)
+
+VP, sub-VP and VE come from Song et al. 2021 (arXiv 2011.13456), the cosine from Nichol & Dhariwal 2021 (2102.09672), EDM
+from Karras et al. 2022 (2206.00364), rectified flow from Liu et al. 2022 (2209.03003). `DDPMGrid` is the discrete
+counterpart of the VP schedules, exact at t = i / T for i = 0..T, so that a checkpoint trained with DDPM's betas means the
+same thing here.
 """
 
 import dataclasses
@@ -25,7 +32,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Base of the variance-preserving schedules; `t` of any shape, results of the same shape.
+    """Base of the schedules; `t` of any shape, results of the same shape.
 
     Attributes:
         t_min: the smallest time trained on and sampled from in continuous time; eps cannot be told from x_t at 0.
@@ -34,16 +41,20 @@ class Schedule:
     t_min: float = 1e-3
 
     def log_alpha(self, t: jax.Array) -> jax.Array:
-        """log alpha(t); must be 0 at t = 0 and decrease."""
+        """log alpha(t); must be 0 at t = 0 and not increase."""
+        raise NotImplementedError
+
+    def sigma(self, t: jax.Array) -> jax.Array:
+        """Standard deviation of the noise in x_t; 0 at t = 0."""
         raise NotImplementedError
 
     def alpha(self, t: jax.Array) -> jax.Array:
         """Scale of the signal x0 in x_t."""
         return jnp.exp(self.log_alpha(t))
 
-    def sigma(self, t: jax.Array) -> jax.Array:
-        """Standard deviation of the noise in x_t; expm1 keeps it accurate where alpha is near 1."""
-        return jnp.sqrt(-jnp.expm1(2.0 * self.log_alpha(t)))
+    def scale(self, t: jax.Array) -> jax.Array:
+        """sqrt(alpha^2 + sigma^2): units of the state over those of the variance-preserving process."""
+        return jnp.hypot(self.alpha(t), self.sigma(t))
 
     def log_snr(self, t: jax.Array) -> jax.Array:
         """log(alpha^2 / sigma^2): +inf at t = 0."""
@@ -52,6 +63,18 @@ class Schedule:
     def noise_to_signal(self, t: jax.Array) -> jax.Array:
         """sigma / alpha, the time variable of EDM (Karras et al. 2022)."""
         return self.sigma(t) / self.alpha(t)
+
+    def time(self, noise_to_signal: jax.Array) -> jax.Array:
+        """The t in [0, 1] at which sigma / alpha has this value; the nearer end where there is none."""
+
+        def halve(_, bounds):
+            low, high = bounds
+            middle = 0.5 * (low + high)
+            below = self.noise_to_signal(middle) < noise_to_signal
+            return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+        low = jnp.zeros_like(noise_to_signal)
+        return jax.lax.fori_loop(0, 48, halve, (low, jnp.ones_like(low)))[1]
 
     def training_time(self, u: jax.Array) -> jax.Array:
         """Maps u ~ U[0, 1) to the time that training draws: uniform on [t_min, 1)."""
@@ -64,7 +87,18 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VPLinear(Schedule):
+class VariancePreserving(Schedule):
+    """sigma = sqrt(1 - alpha^2)."""
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(2.0 * self.log_alpha(t)))  # expm1 keeps it accurate where alpha is near 1
+
+    def scale(self, t):
+        return jnp.ones_like(t)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VPLinear(VariancePreserving):
     """beta(t) = beta_min + t (beta_max - beta_min); log_alpha = -1/2 int_0^t beta (score_sde's VP SDE)."""
 
     beta_min: float = 0.1
@@ -79,7 +113,7 @@ class VPLinear(Schedule):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VPCosine(Schedule):
+class VPCosine(VariancePreserving):
     """alpha(t) = cos(a(t)) / cos(a(0)), a(t) = pi/2 (t + offset) / (1 + offset) (Improved-DDPM, eq. 17).
 
     The angle stops short of pi/2 where alpha^2 = `min_abar`: alpha = 0 has no log, and no x0 to predict from.
@@ -104,7 +138,99 @@ class VPCosine(Schedule):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPMGrid(Schedule):
+class SubVP(VPLinear):
+    """score_sde's sub-VP SDE: VP-linear's alpha with sigma = 1 - alpha^2, never more noise than VP."""
+
+    def sigma(self, t):
+        return -jnp.expm1(2.0 * self.log_alpha(t))
+
+    def scale(self, t):
+        return Schedule.scale(self, t)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VE(Schedule):
+    """score_sde's VE SDE, whose diffusion is that of s(t) = sigma_min (sigma_max / sigma_min)^t.
+
+    The noise added since t = 0 has variance s(t)^2 - s(0)^2 (Song et al. 2021, eq. 29); their code drops s(0)^2, which
+    leaves sigma_min of noise in x_0.
+
+    Attributes:
+        sigma_min: s(0), in the data's units.
+        sigma_max: s(1); about the largest distance between two data points.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(t)
+
+    def sigma(self, t):
+        return self.sigma_min * jnp.sqrt(jnp.expm1(2.0 * np.log(self.sigma_max / self.sigma_min) * t))
+
+    @property
+    def prior_std(self):
+        return self.sigma_max
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EDM(Schedule):
+    """alpha = 1, sigma = sigma_max t: EDM's sigma(t) = t, with time in units of sigma_max (Karras et al. 2022, table 1).
+
+    Attributes:
+        sigma_min: the smallest noise sampled from; t_min is sigma_min / sigma_max.
+        sigma_max: the largest.
+        log_mean: P_mean, mean of log sigma in training.
+        log_std: P_std, its standard deviation.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    log_mean: float = -1.2
+    log_std: float = 1.2
+    t_min: float = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "t_min", self.sigma_min / self.sigma_max)
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(t)
+
+    def sigma(self, t):
+        return self.sigma_max * t
+
+    def time(self, noise_to_signal):
+        return noise_to_signal / self.sigma_max
+
+    def training_time(self, u):
+        """log sigma ~ N(log_mean, log_std^2), within [sigma_min, sigma_max]."""
+        sigma = jnp.exp(self.log_mean + self.log_std * jax.scipy.special.ndtri(u))
+        return jnp.clip(sigma / self.sigma_max, self.t_min, 1.0)
+
+    @property
+    def prior_std(self):
+        return self.sigma_max
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RectifiedFlow(Schedule):
+    """The straight path alpha = 1 - (1 - min_alpha) t, sigma = t.
+
+    It stops where alpha = `min_alpha`, for the reason given at `VPCosine`.
+    """
+
+    min_alpha: float = 1e-3
+
+    def log_alpha(self, t):
+        return jnp.log1p(-(1.0 - self.min_alpha) * t)
+
+    def sigma(self, t):
+        return jnp.asarray(t)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DDPMGrid(VariancePreserving):
     """The discrete grid of DDPM: abar_i = prod_{j <= i} (1 - beta_j) at t = i / num_steps; abar_0 = 1.
 
     Between grid points log abar is interpolated linearly (each interval a constant-rate VP process), so the schedule is

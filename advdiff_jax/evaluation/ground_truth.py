@@ -1,7 +1,12 @@
 """Errors against a law that is known exactly."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import ot
+
+from advdiff_jax.evaluation.fields import Field, Model
+from advdiff_jax.sampling import likelihood
 
 
 def plane(samples: np.ndarray, clean: np.ndarray, basis: np.ndarray) -> dict[str, float]:
@@ -26,3 +31,48 @@ def wasserstein2(a: np.ndarray, b: np.ndarray) -> float:
     """Exact 2-Wasserstein distance of two equally weighted point sets [N, D] and [M, D] (POT's network simplex)."""
     cost = ot.dist(a.astype(np.float64), b.astype(np.float64))
     return float(np.sqrt(ot.emd2([], [], cost, numItermax=10_000_000)))
+
+
+def score_error(model: Model, truth: Model, clean: np.ndarray, levels: np.ndarray, key: jax.Array) -> float:
+    """Mean square of eps_hat - eps, per dimension: the error of the score in units of eps, i.e. times sigma.
+
+    Args:
+        model: the network's denoiser.
+        truth: the exact one, of the law of the clean data.
+        clean: draws of that law, [N, D]; x_t is made of them.
+        levels: values of u = sigma / alpha to average over, [L], in the data's units; those of `evaluation.score_range`
+            are even in log u, so that the number does not depend on the process. 0 is perfect; 1 is a model that says 0
+            where the noise cannot be told from the data.
+        key: of the noise.
+
+    Returns:
+        the mean over levels, points and dimensions.
+    """
+    x0 = jnp.asarray(clean)
+    schedule = model.schedule
+
+    @jax.jit
+    def at(u, key):
+        t = jnp.full(x0.shape[:1], schedule.time(u))
+        x = schedule.alpha(t)[:, None] * x0 + schedule.sigma(t)[:, None] * jax.random.normal(key, x0.shape)
+        return jnp.mean((model.denoise(x, t).eps - truth.denoise(x, t).eps) ** 2)
+
+    errors = [at(jnp.float32(u), jax.random.fold_in(key, i)) for i, u in enumerate(levels)]
+    return float(np.mean(errors))
+
+
+def grid_error(found: Field, wanted: Field) -> float:
+    """Root mean square of u (eps_hat - eps) over two fields' levels and grid: the error of x0hat, in the data's units.
+
+    A grid reaches far from the data, where eps grows without bound as u falls; x0hat does not.
+    """
+    error = found.levels[:, None, None] * (found.noise - wanted.noise)
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def bits_per_dimension(model: Model, points: np.ndarray, key: jax.Array, probes: int, bin_width: float) -> float:
+    """Mean of -log2 p(x) per dimension over clean points [N, ...], p the model's law; see `sampling.likelihood`."""
+    keys = jax.random.split(key, len(points))
+    solve = jax.jit(lambda x: likelihood.log_likelihood(model.schedule, model.denoise, keys, x, probes=probes))
+    bits = likelihood.bits_per_dimension(solve(jnp.asarray(points)), int(np.prod(points.shape[1:])), bin_width)
+    return float(np.mean(bits))

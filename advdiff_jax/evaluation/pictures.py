@@ -1,9 +1,13 @@
 """Pictures of data and of numbers, as matplotlib figures."""
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from advdiff_jax.evaluation.fields import Field
+
 INK = "#1f77b4"
+SATURATION = 4.0  # of score fields: further than so many standard deviations of the noise from the data, all looks alike
 
 
 def grid(pictures: np.ndarray, count: int) -> Figure:
@@ -78,4 +82,72 @@ def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -
         axes.grid(axis="x", alpha=0.3)
         if column:
             axes.set_yticklabels([])
+    return figure
+
+
+def _panels(count, columns, side=3.0):
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(side * columns + 0.6, (side + 0.2) * rows), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for unused in axes.flat[count:]:
+        unused.set_axis_off()
+    return figure, axes
+
+
+def score_fields(panels: list[tuple[str, Field, int]], names: tuple[str, str], columns: int) -> Figure:
+    """Score fields, a panel each: arrows show the direction of the score, colours sigma times its length.
+
+    Args:
+        panels: (title, field, index of the level).
+        names: of the axes.
+        columns: panels of a row.
+    """
+    figure, axes = _panels(len(panels), columns)
+    for one, (title, field, level) in zip(axes.flat, panels, strict=False):
+        arrows = -field.noise[level]
+        length = np.linalg.norm(arrows, axis=-1, keepdims=True)
+        side = int(np.sqrt(len(field.points)))
+        extent = field.points[-1, 0] * (1 + 1 / (side - 1))
+        shown = one.imshow(
+            length.reshape(side, side),
+            origin="lower",
+            extent=(-extent, extent, -extent, extent),
+            vmin=0.0,
+            vmax=SATURATION,
+            cmap="viridis",
+            interpolation="bilinear",
+        )
+        unit = arrows / np.maximum(length, 1e-9)
+        one.quiver(*field.points.T, *unit.T, color="white", scale=1.3 * side, width=0.004, pivot="mid")
+        one.set_title(title, fontsize=9)
+    for one in axes[-1]:
+        one.set_xlabel(names[0])
+    for one in axes[:, 0]:
+        one.set_ylabel(names[1])
+    figure.colorbar(shown, ax=axes, shrink=0.7, extend="max", label="sigma times the length of the score")
+    return figure
+
+
+def trajectories(panels: list[tuple[str, np.ndarray]], names: tuple[str, str], columns: int, half_side: float) -> Figure:
+    """Sampling paths [n + 1, N, 2], a panel each: from noise (light) to the sample (dots).
+
+    Args:
+        panels: (title, states in VP units).
+        names: of the axes.
+        columns: panels of a row.
+        half_side: half the side of the square that is shown.
+    """
+    figure, axes = _panels(len(panels), columns)
+    for one, (title, states) in zip(axes.flat, panels, strict=False):
+        pieces = np.stack([states[:-1], states[1:]], axis=2).reshape(-1, 2, 2)
+        shade = np.repeat(np.linspace(0.15, 1.0, len(states) - 1), states.shape[1])
+        one.add_collection(LineCollection(pieces, array=shade, cmap="Blues", linewidths=0.7, clim=(0.0, 1.0)))
+        one.scatter(*states[-1].T, s=9, color="#d62728", linewidths=0, zorder=3)
+        one.set_title(title, fontsize=9)
+        one.set(xlim=(-half_side, half_side), ylim=(-half_side, half_side), aspect="equal")
+    for one in axes[-1]:
+        one.set_xlabel(names[0])
+    for one in axes[:, 0]:
+        one.set_ylabel(names[1])
     return figure

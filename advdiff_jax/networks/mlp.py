@@ -8,7 +8,7 @@ from advdiff_jax.networks.layers import sinusoidal_embedding
 
 
 class MLP(nn.Module):
-    """Predicts an array of the shape of x [B, D] at times t [B]; the time embedding enters every layer.
+    """Predicts an array of the shape of x [B, D] (times `outputs`) at times t [B]; the time embedding enters every layer.
 
     Attributes:
         width: units of each hidden layer.
@@ -16,6 +16,7 @@ class MLP(nn.Module):
         time_features: width of the sinusoidal embedding.
         time_scale: the embedding sees `time_scale * t`.
         dtype: compute dtype; parameters and output are float32.
+        outputs: channels out over channels in; 2 where the variance is learnt as well.
     """
 
     width: int = 128
@@ -23,6 +24,7 @@ class MLP(nn.Module):
     time_features: int = 64
     time_scale: float = 1000.0
     dtype: jnp.dtype = jnp.float32
+    outputs: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
@@ -33,4 +35,4 @@ class MLP(nn.Module):
         for i in range(self.depth):
             shift = nn.Dense(self.width, dtype=self.dtype, name=f"shift_{i}")(embedding)
             h = nn.silu(nn.Dense(self.width, dtype=self.dtype, name=f"hidden_{i}")(nn.silu(h + shift)))
-        return nn.Dense(x.shape[-1], dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="out")(h)
+        return nn.Dense(self.outputs * x.shape[-1], dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="out")(h)

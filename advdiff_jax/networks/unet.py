@@ -18,7 +18,7 @@ from advdiff_jax.networks.layers import (
 
 
 class UNet(nn.Module):
-    """Predicts an array of the shape of x [B, H, W, C] at times t [B].
+    """Predicts an array of the shape of x [B, H, W, C] (C times `outputs`) at times t [B].
 
     Attributes:
         base_channels: channels at full resolution.
@@ -30,6 +30,7 @@ class UNet(nn.Module):
         scale_shift: Improved-DDPM's scale-shift norm instead of DDPM's addition of the time embedding.
         time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
         dtype: compute dtype; parameters and output are float32.
+        outputs: channels out over channels in; 2 where the variance is learnt as well.
 
     Raises:
         ValueError: H or W is not divisible by 2^(levels - 1).
@@ -44,6 +45,7 @@ class UNet(nn.Module):
     scale_shift: bool = False
     time_scale: float = 1000.0
     dtype: jnp.dtype = jnp.float32
+    outputs: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
@@ -79,7 +81,7 @@ class UNet(nn.Module):
                 h = upsample(h, self.dtype, f"up{level}_double")
 
         h = nn.silu(group_norm(h, "norm_out"))
-        return conv3x3(x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
+        return conv3x3(self.outputs * x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
 
     def _embed(self, t):
         width = 4 * self.base_channels

@@ -1,11 +1,12 @@
 """Plain denoising, the objective of DDPM (Ho et al. 2020, eq. 14): || eps_th(x_t, t) - eps ||^2."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from advdiff_jax.diffusion.parameterization import Parameterization
+from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 
@@ -30,12 +31,29 @@ def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.
     return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
 
 
-def denoising(schedule: Schedule, parameterization: Parameterization):
-    """Returns the objective || prediction - target ||^2, a mean over dimensions (module docstring of the package)."""
+VarianceLoss = Callable[..., jax.Array]
+
+
+def no_variance(prediction: jax.Array, variance: None, noised: Noised, x0: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
+    """The `VarianceLoss` of a network that does not learn its variance: no term."""
+    del prediction, variance, noised, x0, t
+    return {}
+
+
+def denoising(schedule: Schedule, parameterization: Parameterization, variance_loss: VarianceLoss = no_variance):
+    """Builds the objective || prediction - target ||^2, a mean over dimensions (module docstring of the package).
+
+    Args:
+        schedule: alpha and sigma.
+        parameterization: what the network predicts.
+        variance_loss: terms to add for a learnt variance, name -> [B]; see `objectives.variational`.
+    """
 
     def objective(predict, keys, x0, t):
         noised = add_noise(schedule, parameterization, keys, x0, t)
-        loss = mean_square(predict(noised.x, t) - noised.target)
-        return loss, {"denoising": loss}
+        prediction, variance = split_variance(predict(noised.x, t), noised.x)
+        loss = mean_square(prediction - noised.target)
+        extra = variance_loss(prediction, variance, noised, x0, t)
+        return sum(extra.values(), loss), {"denoising": loss, **extra}
 
     return objective

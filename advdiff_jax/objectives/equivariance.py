@@ -10,14 +10,17 @@ control (the classifier's adversarial training, which must fail here) by target(
     invariance     blames the data:                           eps_th stays, x0hat moves by delta / alpha
 
 One draw (t, eps) serves the clean term, the inner maximisation and the outer term; eps_th(x_t, t) is computed once.
+
+The radius and the weight are functions of noise-to-signal in VP units; `schedule.scale` carries delta to the process at
+hand, so kappa = lambda_t E[w^2] is the same in all of them. A learnt variance (`variance_loss`) is left out of the second term.
 """
 
 import jax
 import jax.numpy as jnp
 
-from advdiff_jax.diffusion.parameterization import Parameterization
+from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.objectives.denoising import add_noise, mean_square
+from advdiff_jax.objectives.denoising import VarianceLoss, add_noise, mean_square, no_variance
 from advdiff_jax.objectives.weights import Weight
 from advdiff_jax.perturbation.adversarial import Perturb
 from advdiff_jax.perturbation.radius import Radius
@@ -33,6 +36,7 @@ def equivariance(
     weight: Weight,
     maximize: str = "shift",
     blame: str = "noise",
+    variance_loss: VarianceLoss = no_variance,
 ):
     """Builds the objective of the module docstring; both norms are means over dimensions.
 
@@ -45,6 +49,7 @@ def equivariance(
         maximize: what an adversarial `perturb` maximises: "shift", the paper's
             J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2, or "violation", the second term itself.
         blame: "noise" (equivariance) or "data" (invariance, the control).
+        variance_loss: terms to add for a learnt variance, as for `denoising`.
 
     Returns:
         objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux).
@@ -57,8 +62,9 @@ def equivariance(
 
     def objective(predict, keys, x0, t):
         noise_keys, radius_keys, perturb_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-        x, target, alpha, sigma = add_noise(schedule, parameterization, noise_keys, x0, t)
-        clean = predict(x, t)
+        noised = add_noise(schedule, parameterization, noise_keys, x0, t)
+        x, target, alpha, sigma = noised
+        clean, variance = split_variance(predict(x, t), x)
         denoising = mean_square(clean - target)
 
         def moved(prediction, delta):
@@ -67,17 +73,19 @@ def equivariance(
             return prediction + parameterization.target(signal, noise, alpha, sigma)
 
         def inner(moved_x):
-            prediction, anchor = predict(moved_x, t), jax.lax.stop_gradient(clean)
+            prediction, anchor = split_variance(predict(moved_x, t), x)[0], jax.lax.stop_gradient(clean)
             if maximize == "violation":
                 return mean_square(prediction - moved(anchor, moved_x - x))
             eps = parameterization.invert(prediction, moved_x, alpha, sigma).eps
             return mean_square(eps - parameterization.invert(anchor, x, alpha, sigma).eps)
 
-        r = radius.sample(radius_keys, t)
-        delta = perturb(perturb_keys, inner, x, radius.to_state(r, t))
-        violation = mean_square(predict(x + delta, t) - moved(clean, delta))
-        lambda_t = weight(schedule.noise_to_signal(t), r, mean_square(delta / sigma))
-        loss = denoising + lambda_t * violation
-        return loss, {"denoising": denoising, "violation": violation, "regularizer": lambda_t * violation}
+        u = schedule.noise_to_signal(t)
+        r = radius.sample(radius_keys, u)
+        delta = perturb(perturb_keys, inner, x, radius.to_state(r, u) * schedule.scale(t))
+        violation = mean_square(split_variance(predict(x + delta, t), x)[0] - moved(clean, delta))
+        regularizer = weight(u, r, mean_square(delta / sigma)) * violation
+        extra = variance_loss(clean, variance, noised, x0, t)
+        loss = sum(extra.values(), denoising + regularizer)
+        return loss, {"denoising": denoising, "violation": violation, "regularizer": regularizer, **extra}
 
     return objective

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from advdiff_jax.sampling.steps import Step
 
 
-def sample(denoise, keys: jax.Array, x: jax.Array, times: jax.Array, step: Step) -> jax.Array:
+def sample(denoise, keys: jax.Array, x: jax.Array, times: jax.Array, step: Step, trajectory: bool = False) -> jax.Array:
     """Carries x from times[0] to times[-1].
 
     Args:
@@ -15,19 +15,21 @@ def sample(denoise, keys: jax.Array, x: jax.Array, times: jax.Array, step: Step)
         x: start, usually a draw from the prior, [B, ...].
         times: decreasing, [n + 1].
         step: rule of `sampling.steps`.
+        trajectory: return every state rather than the last.
 
     Returns:
-        samples, [B, ...].
+        samples [B, ...]; with `trajectory` the states at all times, [n + 1, B, ...].
     """
     times = jnp.asarray(times)
 
-    def body(x, interval):
-        i, t, s = interval
+    def body(state, interval):
+        (x, carry), (i, t, s) = state, interval
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        return step(denoise, step_keys, x, t, s), None
+        x, carry = step.update(denoise, step_keys, carry, x, t, s)
+        return (x, carry), x if trajectory else None
 
-    x, _ = jax.lax.scan(body, x, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
-    return x
+    (end, _), states = jax.lax.scan(body, (x, step.init(x)), (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    return jnp.concatenate([x[None], states]) if trajectory else end
 
 
 def prior(keys: jax.Array, shape: tuple[int, ...], std: float) -> jax.Array:

@@ -1,28 +1,49 @@
-r"""Step rules `step(denoise, keys, x, t, s) -> x_s`, from the time t to the time s < t (scalars); keys [B], x [B, ...].
+r"""Step rules: from x_t at the time t to x_s at the time s < t (scalars); x [B, ...], keys [B].
 
-With alpha_ts = alpha_t / alpha_s and var_ts = sigma_t^2 - alpha_ts^2 sigma_s^2 (the noise that the forward process adds
-between s and t), DDPM's beta_t and 1 - abar are var_ts and sigma^2, and any sub-sequence of times is covered at once.
+A rule is a `Step`: most look at the present alone (`stateless`), multistep rules carry what they need of the past. Every
+rule ends a step to sigma_s = 0 at the denoised estimate, where there is no noise left to add.
+
+The deterministic rules integrate the probability-flow ODE in EDM's variables, y = x / alpha over u = sigma / alpha:
+dy/du = eps_hat. Karras et al. 2022 (arXiv 2206.00364, eq. 4) show that every process becomes this one.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax.diffusion import sde
 from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.diffusion.transition import learnt_log_variance, posterior
 
-Step = Callable[..., jax.Array]
-
-
-def _transition(schedule, t, s):
-    alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
-    alpha_ts = alpha_t / alpha_s
-    var_ts = sigma_t**2 - (alpha_ts * sigma_s) ** 2
-    return sigma_t, alpha_s, sigma_s, alpha_ts, jnp.maximum(var_ts, 0.0)
+VARIANCES = ("small", "large", "learned")
 
 
-def _normal(keys, x):
+class Step(NamedTuple):
+    """A step rule.
+
+    Attributes:
+        init: x [B, ...] -> what the rule carries from step to step; a pytree of arrays of fixed shapes.
+        update: (denoise, keys, carry, x, t, s) -> (x_s, carry).
+    """
+
+    init: Callable[[jax.Array], Any]
+    update: Callable[..., tuple[jax.Array, Any]]
+
+
+def stateless(step: Callable[..., jax.Array]) -> Step:
+    """A rule that carries nothing, from (denoise, keys, x, t, s) -> x_s."""
+    return Step(lambda x: (), lambda denoise, keys, carry, x, t, s: (step(denoise, keys, x, t, s), carry))
+
+
+def normal(keys: jax.Array, x: jax.Array) -> jax.Array:
+    """Standard normal noise of the shape of x, an example's from its own key."""
     return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
+
+
+def _at(denoise, x, t):
+    return denoise(x, jnp.full(x.shape[:1], t))
 
 
 def ancestral(schedule: Schedule, variance: str = "small") -> Step:
@@ -31,22 +52,25 @@ def ancestral(schedule: Schedule, variance: str = "small") -> Step:
     Args:
         schedule: alpha and sigma.
         variance: "small", the posterior's var_ts sigma_s^2 / sigma_t^2, or "large", var_ts (DDPM's two choices of
-            sigma_t^2); no noise is added on the way to s = 0.
+            sigma_t^2), or "learned", what the network says between the two (Improved-DDPM).
 
     Raises:
         ValueError: unknown `variance`.
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"variance must be 'small' or 'large', got {variance!r}")
+    if variance not in VARIANCES:
+        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, got {variance!r}")
 
     def step(denoise, keys, x, t, s):
-        sigma_t, alpha_s, sigma_s, alpha_ts, var_ts = _transition(schedule, t, s)
-        x0 = denoise(x, jnp.full(x.shape[:1], t)).x0
-        mean = (alpha_ts * sigma_s**2 * x + alpha_s * var_ts * x0) / sigma_t**2
-        std = jnp.sqrt(var_ts) if variance == "large" else jnp.sqrt(var_ts) * sigma_s / sigma_t
-        return mean + jnp.where(sigma_s > 0.0, std, 0.0) * _normal(keys, x)
+        on_x, on_x0, small, large = posterior(schedule, t, s)
+        estimate = _at(denoise, x, t)
+        if variance == "learned":
+            # small is 0 on the way to s = 0, where no noise is added: any positive number keeps the log finite.
+            std = jnp.exp(0.5 * learnt_log_variance(estimate.variance, jnp.maximum(small, 1e-20), large))
+        else:
+            std = jnp.sqrt(large if variance == "large" else small)
+        return on_x * x + on_x0 * estimate.x0 + jnp.where(schedule.sigma(s) > 0.0, std, 0.0) * normal(keys, x)
 
-    return step
+    return stateless(step)
 
 
 def ddim(schedule: Schedule, eta: float = 0.0) -> Step:
@@ -59,10 +83,120 @@ def ddim(schedule: Schedule, eta: float = 0.0) -> Step:
         raise ValueError(f"eta must not be negative, got {eta}")
 
     def step(denoise, keys, x, t, s):
-        sigma_t, alpha_s, sigma_s, _, var_ts = _transition(schedule, t, s)
-        x0, eps = denoise(x, jnp.full(x.shape[:1], t))
-        std = eta * jnp.sqrt(var_ts) * sigma_s / sigma_t
-        mean = alpha_s * x0 + jnp.sqrt(jnp.maximum(sigma_s**2 - std**2, 0.0)) * eps
-        return mean if eta == 0.0 else mean + std * _normal(keys, x)
+        estimate = _at(denoise, x, t)
+        std = eta * jnp.sqrt(posterior(schedule, t, s).small)
+        mean = schedule.alpha(s) * estimate.x0 + jnp.sqrt(jnp.maximum(schedule.sigma(s) ** 2 - std**2, 0.0)) * estimate.eps
+        return mean if eta == 0.0 else mean + std * normal(keys, x)
 
-    return step
+    return stateless(step)
+
+
+def euler_maruyama(schedule: Schedule) -> Step:
+    """Euler-Maruyama step of the reverse SDE in t (Song et al. 2021; a predictor of score_sde)."""
+
+    def step(denoise, keys, x, t, s):
+        estimate = _at(denoise, x, t)
+        drift, g2 = sde.reverse_drift(schedule, estimate, x, t)
+        moved = x + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * normal(keys, x)
+        return jnp.where(schedule.sigma(s) > 0.0, moved, schedule.alpha(s) * estimate.x0)
+
+    return stateless(step)
+
+
+def predictor_corrector(schedule: Schedule, predictor: Step, snr: float = 0.16, corrections: int = 1) -> Step:
+    """`corrections` Langevin steps at t, then the predictor's step to s (Song et al. 2021, algorithms 4 and 5).
+
+    A Langevin step is x += e score + sqrt(2 e) z with e = 2 (snr ||z|| / ||score||)^2 there; here the ratio of norms is its
+    expectation for unit noise, sigma, so that an example does not depend on the batch it is in.
+
+    Args:
+        schedule: alpha and sigma.
+        predictor: any rule, usually `euler_maruyama` or `ancestral`.
+        snr: signal-to-noise ratio of a correction, r of the paper; 0.16 is score_sde's for CIFAR-10.
+        corrections: Langevin steps at each time.
+
+    Raises:
+        ValueError: `snr` is not positive, or `corrections` negative.
+    """
+    if snr <= 0.0 or corrections < 0:
+        raise ValueError(f"need snr > 0 and corrections >= 0, got {snr} and {corrections}")
+
+    def update(denoise, keys, carry, x, t, s):
+        for i in range(corrections):
+            noise = normal(jax.vmap(lambda key: jax.random.fold_in(key, i))(keys), x)  # noqa: B023 (used at once)
+            x = x + 2.0 * snr * schedule.sigma(t) * (noise - snr * _at(denoise, x, t).eps)
+        return predictor.update(denoise, jax.vmap(lambda key: jax.random.fold_in(key, corrections))(keys), carry, x, t, s)
+
+    return Step(predictor.init, update)
+
+
+def edm(
+    schedule: Schedule,
+    order: int = 2,
+    gamma: float = 0.0,
+    churn_min: float = 0.05,
+    churn_max: float = 50.0,
+    churn_noise: float = 1.003,
+) -> Step:
+    """EDM's sampler (Karras et al. 2022, algorithm 2), in y = x / alpha over u = sigma / alpha for any process.
+
+    Args:
+        schedule: alpha and sigma.
+        order: 2, Heun (two evaluations a step, one for the last), or 1, Euler, which is DDIM where gamma = 0.
+        gamma: churn: noise is added before a step until u is (1 + gamma) times as large; min(S_churn / N, sqrt(2) - 1).
+        churn_min: S_tmin, no churn below this u.
+        churn_max: S_tmax, no churn above this u.
+        churn_noise: S_noise, inflation of the added noise's standard deviation.
+
+    Raises:
+        ValueError: another order, or a negative gamma.
+    """
+    if order not in (1, 2) or gamma < 0.0:
+        raise ValueError(f"need order 1 or 2 and churn >= 0, got {order} and gamma {gamma}")
+
+    def churn(keys, y, t):
+        u = schedule.noise_to_signal(t)
+        raised = schedule.time(jnp.where((u >= churn_min) & (u <= churn_max), 1.0 + gamma, 1.0) * u)
+        t_hat = jnp.where((u >= churn_min) & (u <= churn_max), raised, t)
+        added = jnp.sqrt(jnp.maximum(schedule.noise_to_signal(t_hat) ** 2 - u**2, 0.0))
+        return y + churn_noise * added * normal(keys, y), t_hat
+
+    def step(denoise, keys, x, t, s):
+        y = x / schedule.alpha(t)
+        if gamma > 0.0:
+            y, t = churn(keys, y, t)
+        du = schedule.noise_to_signal(s) - schedule.noise_to_signal(t)
+        slope = _at(denoise, schedule.alpha(t) * y, t).eps
+        y_s = y + du * slope
+        if order == 2:
+            last = schedule.sigma(s) <= 0.0
+            # eps cannot be told from x at sigma = 0: there the second slope is the first, evaluated where it is finite.
+            t_2, y_2 = jnp.where(last, t, s), jnp.where(last, y, y_s)
+            y_s = y + 0.5 * du * (slope + _at(denoise, schedule.alpha(t_2) * y_2, t_2).eps)
+        return schedule.alpha(s) * y_s
+
+    return stateless(step)
+
+
+def dpm_solver_2m(schedule: Schedule) -> Step:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order for one evaluation a step.
+
+    With h = log(u_t / u_s), y_s = (u_s / u_t) y + (1 - u_s / u_t) D, where D extrapolates x0hat from the step before:
+    D = x0hat + h / (2 h_before) (x0hat - x0hat_before). The first step and a last step to u = 0 use x0hat itself.
+    """
+
+    def init(x):
+        return jnp.zeros_like(x), jnp.zeros((), jnp.float32)  # the x0hat and the u of the step before; u = 0: none
+
+    def update(denoise, keys, carry, x, t, s):
+        del keys
+        before, u_before = carry
+        u_t, u_s = schedule.noise_to_signal(t), schedule.noise_to_signal(s)
+        x0 = _at(denoise, x, t).x0
+        second = (u_before > 0.0) & (u_s > 0.0)
+        ratio = jnp.log(u_t / jnp.where(second, u_s, 1.0)) / jnp.log(jnp.where(second, u_before / u_t, 2.0))
+        mixed = x0 + jnp.where(second, 0.5 * ratio, 0.0) * (x0 - before)
+        y_s = u_s / u_t * x / schedule.alpha(t) + (1.0 - u_s / u_t) * mixed
+        return schedule.alpha(s) * y_s, (x0, u_t)
+
+    return Step(init, update)

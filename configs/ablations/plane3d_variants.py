@@ -14,5 +14,5 @@ def get_config():
             for variant in default.VARIANTS
         },
         seeds=(0, 1, 2),
-        metrics=("off_plane_rms", "spread_ratio", "w2", "w2_floor", "train_seconds"),
+        metrics=("off_plane_rms", "spread_ratio", "w2", "w2_floor", "score_error", "train_seconds"),
     )
