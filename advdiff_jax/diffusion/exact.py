@@ -155,11 +155,11 @@ def _truncated(centre, std, half_width):
     log_mass = below_b + jnp.log(-jnp.expm1(jnp.minimum(below_a - below_b, -1e-6)))
     at_a, at_b = (jnp.exp(-0.5 * (z**2 + LOG_2PI) - log_mass) for z in (a, b))
     shift = at_a - at_b
-    wide = (
-        sign * jnp.clip(distance + std * shift, -half_width, half_width),
-        jnp.maximum(std**2 * (1.0 + a * at_a - b * at_b - shift**2), 0.0),
-        log_mass,
-    )
+    mean, variance = distance + std * shift, jnp.maximum(std**2 * (1.0 + a * at_a - b * at_b - shift**2), 0.0)
+    # Far outside, where these cancel, the law is that of an exponential tail at the end (Mills' ratio).
+    far, reach = b < -30.0, std / jnp.maximum(-b, 1.0)
+    mean, variance = jnp.where(far, half_width - reach, mean), jnp.where(far, reach**2, variance)
+    wide = sign * jnp.clip(mean, -half_width, half_width), variance, log_mass
     return tuple(jnp.where(2.0 * half_width < 4.0 * std, n, w) for n, w in zip(narrow, wide, strict=True))
 
 

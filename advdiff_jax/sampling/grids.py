@@ -1,5 +1,6 @@
 """Time grids: decreasing times t_0 > ... > t_n = 0, n steps; t_0 = 1 but for DDPM's respacing."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -101,11 +102,12 @@ def edm(num_steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
 
 
 def _ends(schedule):
-    u = schedule.noise_to_signal(jnp.array([1.0, schedule.t_min]))
-    return np.asarray(u, np.float64)
+    with jax.ensure_compile_time_eval():  # a grid is made of numbers, also where it is asked for inside a jit
+        return np.asarray(schedule.noise_to_signal(jnp.array([1.0, schedule.t_min])), np.float64)
 
 
 def _at(schedule, u):
-    times = np.array(schedule.time(jnp.asarray(u, jnp.float32)))
+    with jax.ensure_compile_time_eval():
+        times = np.array(schedule.time(jnp.asarray(u, jnp.float32)))
     times[0] = 1.0  # not the neighbour that rounding may give
     return np.append(times, np.float32(0.0))

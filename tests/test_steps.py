@@ -1,0 +1,211 @@
+"""Step rules with exact scores: orders of convergence, moments, EDM's own algorithm, the limits they share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from processes import ALL, CONTINUOUS
+
+from advdiff_jax.diffusion import exact
+from advdiff_jax.diffusion.parameterization import Denoised
+from advdiff_jax.sampling import grids, steps
+from advdiff_jax.sampling.sample import prior, sample
+
+MEAN, COVARIANCE = np.array([0.3, -0.2]), np.array([[0.5, 0.2], [0.2, 0.3]])
+GAUSSIAN = exact.gaussian(MEAN, COVARIANCE)
+MIXTURE = exact.mixture(
+    np.array([0.3, 0.7]), np.array([[0.8, 0.2], [-0.5, -0.4]]), np.stack([0.1 * np.eye(2), np.diag([0.05, 0.2])])
+)
+RULES = {
+    "ancestral_small": steps.ancestral,
+    "ancestral_large": lambda s: steps.ancestral(s, "large"),
+    "ddim": steps.ddim,
+    "ddim_eta": lambda s: steps.ddim(s, 0.7),
+    "euler_maruyama": steps.euler_maruyama,
+    "predictor_corrector": lambda s: steps.predictor_corrector(s, steps.euler_maruyama(s)),
+    "euler": lambda s: steps.edm(s, order=1),
+    "heun": lambda s: steps.edm(s, order=2),
+    "heun_churn": lambda s: steps.edm(s, order=2, gamma=0.1, churn_noise=1.0),
+    "dpm_solver_2m": steps.dpm_solver_2m,
+}
+
+
+def _keys(n, seed=0):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def _run(law, schedule, rule, times, x, trajectory=False):
+    denoise = exact.denoiser(law, schedule)
+    return jax.jit(lambda x: sample(denoise, _keys(len(x)), x, times, rule(schedule), trajectory))(x)
+
+
+@functools.cache
+def _fine(law_name, process, n):
+    """Where the flow takes n fixed starts, by a grid 16 times as fine as the finest that is tested."""
+    schedule = CONTINUOUS[process]
+    x = prior(_keys(n, 1), (2,), schedule.prior_std)
+    return x, _run({"gaussian": GAUSSIAN, "mixture": MIXTURE}[law_name], schedule, RULES["heun"], _open(1024, schedule), x)
+
+
+def _open(n, schedule):
+    return grids.edm(n, schedule)[:-1]  # without the last step, to sigma = 0, which has an order of its own
+
+
+@pytest.mark.parametrize(
+    ("process", "law_name"), [("vp_linear", "gaussian"), ("vp_linear", "mixture"), ("edm", "mixture"), ("flow", "gaussian")]
+)
+@pytest.mark.parametrize(("rule", "order"), [("euler", 1), ("heun", 2), ("dpm_solver_2m", 2)])
+def test_order_of_convergence(process, law_name, rule, order):
+    """The error of the end falls as steps^-order; the slope over three doublings, in the mean over 64 starts."""
+    law, schedule = {"gaussian": GAUSSIAN, "mixture": MIXTURE}[law_name], CONTINUOUS[process]
+    x, end = _fine(law_name, process, 64)
+    counts = (32, 64, 128) if order == 1 else (24, 48, 96)
+    ends = [_run(law, schedule, RULES[rule], _open(n + 1, schedule), x) for n in counts]
+    errors = [float(np.mean(np.linalg.norm(one - end, axis=1))) for one in ends]
+    slopes = -np.diff(np.log2(errors))
+    assert slopes[-1] == pytest.approx(order, abs=0.25), (errors, slopes)
+
+
+def test_gaussian_end_is_the_closed_form():
+    """The flow of N(m, s^2) keeps (x - alpha m) / std; u = 0.01, where the grid's last step begins, is worth 5e-4."""
+    schedule = CONTINUOUS["vp_linear"]
+    law = exact.gaussian(np.array([0.4]), np.array([[0.09]]))
+    x = prior(_keys(50, 2), (1,), 1.0)
+    end = _run(law, schedule, RULES["heun"], grids.edm(400, schedule), x)
+    std = np.hypot(0.3 * schedule.alpha(jnp.float32(1.0)), schedule.sigma(jnp.float32(1.0)))
+    np.testing.assert_allclose(end, 0.4 + 0.3 * (x - 0.4 * schedule.alpha(jnp.float32(1.0))) / std, atol=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("process", "rule"),
+    [("vp_linear", rule) for rule in RULES]
+    + [("ddpm_grid", "ancestral_small"), ("ddpm_grid", "euler_maruyama")]
+    + [("ve", "ancestral_large"), ("ve", "predictor_corrector"), ("edm", "heun_churn"), ("edm", "dpm_solver_2m")]
+    + [("sub_vp", "euler_maruyama"), ("flow", "ddim_eta")],
+)
+def test_moments_within_sampling_error(rule, process):
+    """200 steps, 10,000 samples: mean and covariance of the data, to four standard errors and the bias of the rule."""
+    schedule, n = ALL[process], 10_000
+    x = prior(_keys(n, 3), (2,), schedule.prior_std)
+    out = np.asarray(_run(GAUSSIAN, schedule, RULES[rule], grids.edm(200, schedule), x), np.float64)
+    bias = 0.02  # what 200 steps of a first-order rule leave
+    np.testing.assert_allclose(out.mean(0), MEAN, atol=4 * np.sqrt(0.5 / n))
+    np.testing.assert_allclose(np.cov(out.T), COVARIANCE, atol=4 * 0.5 * np.sqrt(2 / n) + bias)
+
+
+def _algorithm_2(denoise, sigmas, x, noises, churn, churn_min, churn_max, churn_noise):
+    """Karras et al. 2022, algorithm 2, line by line, in float64."""
+    count = len(sigmas) - 1
+    for i in range(count):
+        gamma = min(churn / count, np.sqrt(2) - 1) if churn_min <= sigmas[i] <= churn_max else 0.0
+        raised = sigmas[i] + gamma * sigmas[i]
+        x_hat = x + np.sqrt(raised**2 - sigmas[i] ** 2) * churn_noise * noises[i]
+        d = (x_hat - denoise(x_hat, raised)) / raised
+        x = x_hat + (sigmas[i + 1] - raised) * d
+        if sigmas[i + 1] != 0:
+            d_next = (x - denoise(x, sigmas[i + 1])) / sigmas[i + 1]
+            x = x_hat + (sigmas[i + 1] - raised) * (0.5 * d + 0.5 * d_next)
+    return x
+
+
+@pytest.mark.parametrize("churn", [0.0, 20.0])
+def test_heun_is_edms_algorithm_2(churn):
+    """Same denoiser and same noise: to 1e-5, on EDM's process and grid."""
+    schedule, n, count = CONTINUOUS["edm"], 16, 18
+    times = grids.edm(count, schedule)
+    x = prior(_keys(n, 4), (2,), schedule.prior_std)
+
+    def shrink(y, sigma):  # any smooth function of state and noise level will do
+        return np.tanh(y) / (1.0 + sigma**2) if isinstance(y, np.ndarray) else jnp.tanh(y) / (1.0 + sigma**2)
+
+    def denoise(x, t):
+        sigma = schedule.sigma(t)[:, None]
+        x0 = shrink(x, sigma)
+        return Denoised(x0, (x - x0) / sigma)
+
+    gamma = min(churn / count, np.sqrt(2) - 1)
+    out = sample(denoise, _keys(n), x, times, steps.edm(schedule, 2, gamma, 0.05, 50.0, 1.003))
+    noises = [
+        np.asarray(steps.normal(jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(_keys(n)), x), np.float64)
+        for i in range(count)
+    ]
+    sigmas = 80.0 * np.asarray(times, np.float64)
+    wanted = _algorithm_2(shrink, sigmas, np.asarray(x, np.float64), noises, churn, 0.05, 50.0, 1.003)
+    np.testing.assert_allclose(out, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("process", ["vp_linear", "edm"])
+def test_rules_share_their_limits(process):
+    """DDIM is Euler without churn; DDIM of eta 1 is the ancestral step; no correction leaves the predictor."""
+    schedule = CONTINUOUS[process]
+    x, times = prior(_keys(32, 5), (2,), schedule.prior_std), grids.edm(10, schedule)
+    run = functools.partial(_run, MIXTURE, schedule, times=times, x=x)
+    np.testing.assert_allclose(run(rule=RULES["euler"]), run(rule=RULES["ddim"]), atol=2e-4, rtol=2e-4)
+    np.testing.assert_allclose(run(rule=lambda s: steps.ddim(s, 1.0)), run(rule=steps.ancestral), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("raw", "variance"), [(-1.0, "small"), (1.0, "large")])
+def test_learned_variance_lies_between_ddpms_two(raw, variance):
+    schedule = ALL["ddpm_grid"]
+    denoise = exact.denoiser(GAUSSIAN, schedule)
+
+    def learned(x, t):
+        return denoise(x, t)._replace(variance=jnp.full(x.shape, raw))
+
+    x, times = prior(_keys(32, 6), (2,), 1.0), grids.ddpm(20, 1000)
+    out = sample(learned, _keys(32), x, times, steps.ancestral(schedule, "learned"))
+    np.testing.assert_allclose(out, sample(denoise, _keys(32), x, times, steps.ancestral(schedule, variance)), atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_sampler_is_one_scan_whose_body_is_traced_once(rule):
+    schedule, traces = CONTINUOUS["vp_linear"], []
+    step = RULES[rule](schedule)
+
+    def counted(*args):
+        traces.append(1)
+        return step.update(*args)
+
+    def run(x):
+        times = grids.edm(30, schedule)
+        return sample(exact.denoiser(GAUSSIAN, schedule), _keys(4), x, times, steps.Step(step.init, counted))
+
+    jaxpr = jax.make_jaxpr(run)(prior(_keys(4, 7), (2,), 1.0))
+    assert len(traces) == 1
+    assert str(jaxpr).count("length=30") == 1
+
+
+@pytest.mark.parametrize("rule", ["ancestral_small", "dpm_solver_2m"])
+def test_a_trajectory_goes_from_the_start_to_the_sample(rule):
+    schedule = CONTINUOUS["vp_linear"]
+    x, times = prior(_keys(4, 7), (2,), 1.0), grids.edm(30, schedule)
+    states = _run(GAUSSIAN, schedule, RULES[rule], times, x, trajectory=True)
+    assert states.shape == (31, 4, 2)
+    np.testing.assert_array_equal(states[0], x)
+    np.testing.assert_allclose(states[-1], _run(GAUSSIAN, schedule, RULES[rule], times, x), atol=1e-5)
+
+
+def test_an_example_does_not_depend_on_its_batch():
+    schedule = CONTINUOUS["vp_linear"]
+    x = prior(_keys(6, 8), (2,), 1.0)
+    rule, times = RULES["predictor_corrector"](schedule), grids.uniform(10)
+    whole = sample(exact.denoiser(MIXTURE, schedule), _keys(6), x, times, rule)
+    part = sample(exact.denoiser(MIXTURE, schedule), _keys(6)[2:4], x[2:4], times, rule)
+    np.testing.assert_allclose(whole[2:4], part, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda s: steps.ancestral(s, "medium"),
+        lambda s: steps.ddim(s, -0.1),
+        lambda s: steps.edm(s, order=3),
+        lambda s: steps.edm(s, gamma=-0.1),
+        lambda s: steps.predictor_corrector(s, steps.ddim(s), snr=0.0),
+    ],
+)
+def test_values_that_cannot_be_are_refused(build):
+    with pytest.raises(ValueError, match=r"must|need"):
+        build(CONTINUOUS["edm"])
