@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint crosscheck clean
 
 demo: .venv/installed
 	$(BIN)/python launch.py --config=configs/ablations/demo.py
@@ -15,6 +15,16 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Against diffusers, in an environment of its own: it needs torch, which nothing else here does.
+crosscheck: .venv-crosscheck/installed
+	.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py
+
+.venv-crosscheck/installed: setup.cfg constraints.txt tests/crosscheck/requirements.txt
+	test -x .venv-crosscheck/bin/python || $(PYTHON) -m venv .venv-crosscheck
+	.venv-crosscheck/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/crosscheck/requirements.txt \
+		--editable . pytest
+	@touch $@
+
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found: install one, or name it with PYTHON=/path/to/python" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -22,4 +32,4 @@ lint: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-crosscheck

@@ -3,6 +3,7 @@
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advdiff_jax.diffusion import sde
 from advdiff_jax.diffusion.schedules import Schedule
@@ -51,12 +52,12 @@ def sample(schedule: Schedule, denoise, x: jax.Array, rtol: float = 1e-4, atol: 
     Returns:
         samples [B, ...], or states [n + 1, B, ...].
     """
-    inner = None if times is None else jnp.clip(jnp.asarray(times[:-1], jnp.float32), schedule.t_min, 1.0)
-    saveat = diffrax.SaveAt(t1=True) if inner is None else diffrax.SaveAt(ts=inner)
+    saved = [1.0, schedule.t_min] if times is None else [*np.maximum(times[:-1], schedule.t_min), schedule.t_min]
+    saveat = diffrax.SaveAt(ts=jnp.asarray(saved, jnp.float32))
 
     def field(t, y):
         return sde.velocity(schedule, jax.tree.map(lambda a: a[0], denoise(y[None], jnp.full((1,), t))), t)
 
     paths = jax.vmap(lambda one: solve(field, one, 1.0, schedule.t_min, rtol, atol, saveat))(x)
     ends = denoise(paths[:, -1], jnp.full(x.shape[:1], schedule.t_min)).x0
-    return ends if inner is None else jnp.concatenate([jnp.moveaxis(paths, 1, 0), ends[None]])
+    return ends if times is None else jnp.concatenate([jnp.moveaxis(paths[:, :-1], 1, 0), ends[None]])

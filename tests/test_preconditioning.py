@@ -1,0 +1,70 @@
+"""EDM's preconditioning and what the network sees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from processes import ALL
+
+from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs, split_variance
+from advdiff_jax.objectives.denoising import denoising
+
+KEYS = jax.random.split(jax.random.key(0), 6)
+X0 = jax.random.normal(KEYS[0], (6, 3))
+EPS = jax.random.normal(KEYS[1], (6, 3))
+
+
+@pytest.mark.parametrize("name", [*PARAMETERIZATIONS, "edm"])
+@pytest.mark.parametrize("process", ALL)
+def test_the_target_inverts_to_what_it_was_made_of(name, process):
+    parameterization = edm(0.5) if name == "edm" else PARAMETERIZATIONS[name]
+    schedule = ALL[process]
+    t = schedule.time(jnp.geomspace(0.05, 5.0, 6))
+    alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+    target = parameterization.target(X0, EPS, alpha, sigma)
+    x0, eps, _ = parameterization.invert(target, alpha * X0 + sigma * EPS, alpha, sigma)
+    np.testing.assert_allclose(x0, X0, atol=2e-4)
+    np.testing.assert_allclose(eps, EPS, atol=2e-4)
+
+
+def test_edm_is_table_1():
+    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), and the loss on F is their lambda(sigma) || D - x0 ||^2."""
+    schedule, std = ALL["edm"], 0.5
+    sigma = jnp.array([0.01, 0.1, 0.5, 2.0, 10.0, 80.0])
+    t = sigma / 80.0
+    x = X0 + sigma[:, None] * EPS
+    skip, out = std**2 / (sigma**2 + std**2), sigma * std / np.sqrt(sigma**2 + std**2)
+    state, noise = inputs(schedule, edm(std), "log_noise")(x, t)
+    np.testing.assert_allclose(state, x / np.sqrt(sigma**2 + std**2)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(noise, np.log(sigma) / 4.0, rtol=1e-4)
+    found = denoiser(schedule, edm(std), lambda x, t: jnp.sin(x))(x, t).x0
+    np.testing.assert_allclose(found, skip[:, None] * x + out[:, None] * np.sin(x), rtol=1e-4, atol=1e-5)
+
+    loss, _ = denoising(schedule, edm(std))(lambda x, t: 0.0 * x, KEYS, X0, t)
+    weight = (sigma**2 + std**2) / (sigma * std) ** 2  # their lambda(sigma)
+    noised = X0 + sigma[:, None] * jax.vmap(lambda key: jax.random.normal(key, (3,)))(KEYS)
+    np.testing.assert_allclose(loss, weight * np.mean((skip[:, None] * noised - X0) ** 2, axis=1), rtol=1e-3)
+
+
+def test_inputs_of_a_vp_process_are_untouched():
+    t = jnp.linspace(0.1, 1.0, 6)
+    state, time = inputs(ALL["ddpm_grid"], PARAMETERIZATIONS["eps"])(X0, t)
+    np.testing.assert_array_equal(state, X0)
+    np.testing.assert_array_equal(time, t)
+
+
+def test_a_learnt_variance_is_split_off_and_clipping_keeps_it():
+    prediction = jnp.arange(12.0).reshape(1, 12)
+    mean, variance = split_variance(prediction, jnp.zeros((1, 6)))
+    np.testing.assert_array_equal(jnp.concatenate([mean, variance], axis=1), prediction)
+    assert split_variance(mean, mean)[1] is None
+    estimate = denoiser(ALL["vp_linear"], PARAMETERIZATIONS["x0"], lambda x, t: prediction, clip=1.0)(
+        jnp.zeros((1, 6)), jnp.array([0.5])
+    )
+    np.testing.assert_array_equal(estimate.variance, variance)
+    assert float(jnp.max(estimate.x0)) == 1.0
+
+
+def test_a_width_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="positive"):
+        edm(0.0)
