@@ -42,6 +42,10 @@ def normal(keys: jax.Array, x: jax.Array) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
 
 
+def _fold_in(keys, i):
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)
+
+
 def _at(denoise, x, t):
     return denoise(x, jnp.full(x.shape[:1], t))
 
@@ -123,9 +127,9 @@ def predictor_corrector(schedule: Schedule, predictor: Step, snr: float = 0.16, 
 
     def update(denoise, keys, carry, x, t, s):
         for i in range(corrections):
-            noise = normal(jax.vmap(lambda key: jax.random.fold_in(key, i))(keys), x)  # noqa: B023 (used at once)
+            noise = normal(_fold_in(keys, i), x)
             x = x + 2.0 * snr * schedule.sigma(t) * (noise - snr * _at(denoise, x, t).eps)
-        return predictor.update(denoise, jax.vmap(lambda key: jax.random.fold_in(key, corrections))(keys), carry, x, t, s)
+        return predictor.update(denoise, _fold_in(keys, corrections), carry, x, t, s)
 
     return Step(predictor.init, update)
 
@@ -156,8 +160,7 @@ def edm(
 
     def churn(keys, y, t):
         u = schedule.noise_to_signal(t)
-        raised = schedule.time(jnp.where((u >= churn_min) & (u <= churn_max), 1.0 + gamma, 1.0) * u)
-        t_hat = jnp.where((u >= churn_min) & (u <= churn_max), raised, t)
+        t_hat = jnp.where((u >= churn_min) & (u <= churn_max), schedule.time((1.0 + gamma) * u), t)
         added = jnp.sqrt(jnp.maximum(schedule.noise_to_signal(t_hat) ** 2 - u**2, 0.0))
         return y + churn_noise * added * normal(keys, y), t_hat
 
