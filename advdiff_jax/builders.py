@@ -45,9 +45,11 @@ SCHEDULES = {
     "vp_cosine": lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
 }
 
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
 NETWORKS = {
-    "mlp": lambda c: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype)),
-    "unet": lambda c: UNet(
+    "mlp": lambda c, dtype: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype),
+    "unet": lambda c, dtype: UNet(
         c.base_channels,
         tuple(c.channel_mults),
         c.res_blocks,
@@ -56,7 +58,7 @@ NETWORKS = {
         c.dropout,
         c.scale_shift,
         c.time_scale,
-        jnp.dtype(c.dtype),
+        dtype,
     ),
 }
 
@@ -241,7 +243,7 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     check(config)
     schedule = build_schedule(config)
     parameterization = pick(PARAMETERIZATIONS, config, "diffusion.prediction")
-    network = choose(NETWORKS, config, "network.kind")
+    network = choose(NETWORKS, config, "network.kind", pick(DTYPES, config, "network.dtype"))
     objective = choose(OBJECTIVES, config, "objective", schedule, parameterization)
     optimizer = build_optimizer(config)
     times, rule = build_times(config), choose(STEPS, config, "sampling.method", schedule)

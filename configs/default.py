@@ -10,12 +10,12 @@ VARIANTS = {
     # Plain denoising (Ho et al. 2020).
     "ddpm": {"objective": "denoising"},
     # The paper's control: the classifier's adversarial training, which must fail on a score network.
-    "invariance": {"objective": "invariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
-    "robust_ran": {"objective": "equivariance", "robust.perturbation": "random", "robust.weight": "paper"},
-    "robust_adv": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
+    "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
-    "robust_adv_cutoff": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "cutoff"},
+    "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
 }
 
 
@@ -25,7 +25,7 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
     config.variant = variant
-    config.update_from_flattened_dict(VARIANTS[variant])
+    config.update(VARIANTS[variant])
     return config
 
 
@@ -147,11 +147,6 @@ def ablation(
     config.metrics = metrics  # columns of the joint table
     config.runs = ml_collections.ConfigDict()
     for label, overrides in runs.items():
-        one = ml_collections.ConfigDict({"variant": overrides["variant"]})
-        one.unlock()
-        for key, value in VARIANTS[overrides["variant"]].items():
-            section, _, leaf = key.rpartition(".")
-            (one.setdefault(section, ml_collections.ConfigDict()) if section else one)[leaf] = value
-        one.update(overrides)
-        config.runs[label] = one
+        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
+        config.runs[label].update(overrides)
     return config
