@@ -16,6 +16,8 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import pictures, report
 from advdiff_jax.run import run
 
+log = logging.getLogger(__name__)
+
 Table = dict[str, dict[str, tuple[float, float]]]
 
 
@@ -61,7 +63,7 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     index, count = _parse_shard(shard)
     runs = expand(config)
     for label, seed, one in runs[index::count]:
-        logging.info("%s: %s, seed %d", config.name, label, seed)
+        log.info("%s: %s, seed %d", config.name, label, seed)
         run(one, _run_folder(folder, label, seed), mode)
     return summarise(config, folder)
 
