@@ -16,6 +16,8 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, pictures, report
 from advdiff_jax.run import run
 
+log = logging.getLogger(__name__)
+
 Table = dict[str, dict[str, tuple[float, float]]]
 
 
@@ -33,7 +35,7 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
     runs = []
     for label, overrides in config.runs.items():
         for seed in config.seeds:
-            one = copy.deepcopy(config.base)
+            one = copy.deepcopy(config.base).lock()  # locked: an unknown key is an error
             try:
                 one.update(overrides)
             except (KeyError, AttributeError, TypeError) as error:
@@ -61,7 +63,7 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     index, count = _parse_shard(shard)
     runs = expand(config)
     for label, seed, one in runs[index::count]:
-        logging.info("%s: %s, seed %d", config.name, label, seed)
+        log.info("%s: %s, seed %d", config.name, label, seed)
         run(one, _run_folder(folder, label, seed), mode)
     return summarise(config, folder)
 

@@ -41,9 +41,11 @@ SOURCES = {
 
 CORRUPTIONS = {"gaussian": lambda c: corruption.gaussian(c.noise_std)}
 
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
 NETWORKS = {
-    "mlp": lambda c, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype), outputs),
-    "unet": lambda c, outputs: UNet(
+    "mlp": lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
+    "unet": lambda c, dtype, outputs: UNet(
         c.base_channels,
         tuple(c.channel_mults),
         c.res_blocks,
@@ -52,7 +54,7 @@ NETWORKS = {
         c.dropout,
         c.scale_shift,
         c.time_scale,
-        jnp.dtype(c.dtype),
+        dtype,
         outputs,
     ),
 }
@@ -191,7 +193,8 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     check(config)
     schedule = build_schedule(config)
     prediction = build_prediction(config, schedule)
-    network = choose(NETWORKS, config, "network.kind", 2 if config.diffusion.learn_variance else 1)
+    outputs = 2 if config.diffusion.learn_variance else 1
+    network = choose(NETWORKS, config, "network.kind", pick(DTYPES, config, "network.dtype"), outputs)
     variance_loss = build_variance_loss(config, schedule, prediction.parameterization)
     objective = choose(OBJECTIVES, config, "objective", schedule, prediction.parameterization, variance_loss)
     optimizer = build_optimizer(config)
@@ -230,7 +233,7 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
 
 
 METRICS = {
-    "plane": lambda config, data, samples, clean: ground_truth.plane(samples, clean(), data.source.plane),
+    "plane": lambda config, data, samples, clean: _plane(data, samples, clean),
     "wasserstein": lambda config, data, samples, clean: {
         "w2": ground_truth.wasserstein2(samples, clean()),
         "w2_floor": ground_truth.wasserstein2(clean(), clean()),
@@ -244,6 +247,12 @@ METRICS = {
 }
 
 
+def _plane(data, samples, clean):
+    if data.source.plane is None:
+        raise ValueError("these data have no plane")
+    return ground_truth.plane(samples, clean(), data.source.plane)
+
+
 def _frechet(config, data, samples):
     name = config.evaluation.features
     features = pick(FEATURES, config, "evaluation.features")(config.evaluation.cache_dir)
@@ -254,8 +263,23 @@ def _frechet(config, data, samples):
     }
 
 
-def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model) -> dict[str, float]:
-    """name -> number for `evaluation.metrics`; raises UserError for an unknown one, or one that the data cannot have."""
+def evaluate(
+    config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model | None = None
+) -> dict[str, float]:
+    """The metrics of a set of samples; a run calls it on a few training examples first, so that mistakes show early.
+
+    Args:
+        config: reads `evaluation`.
+        data: what the model was trained on, and the clean truth.
+        samples: [N, ...].
+        model: what drew them; None where only mistakes are looked for, and nothing is measured on it.
+
+    Returns:
+        name -> number, for every entry of `evaluation.metrics`.
+
+    Raises:
+        UserError: an unknown metric, or one that the data cannot have.
+    """
     rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
     results = {}
     for name in config.evaluation.metrics:

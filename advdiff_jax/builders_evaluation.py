@@ -14,6 +14,7 @@ EXACT_LAWS = {
     "mixture": lambda c, source: _mixture(c),
 }
 
+# (config, source, model) -> name -> number; with no model they only refuse what they cannot measure.
 MODEL_METRICS = {
     "score_error": lambda config, source, model: _score_error(config, source, model),
     "likelihood": lambda config, source, model: _likelihood(config, source, model),
@@ -43,6 +44,8 @@ def _known_law(config, source):
 
 def _score_error(config, source, model):
     c, law = config.evaluation, _known_law(config, source)
+    if model is None:
+        return {}
     truth = Model(model.schedule, exact.denoiser(law, model.schedule))
     clean = source.clean(np.random.default_rng(0), c.num_samples)
     levels = np.geomspace(*c.score_range, c.score_levels)
@@ -55,6 +58,8 @@ def _score_error(config, source, model):
 
 def _likelihood(config, source, model):
     c = config.evaluation
+    if model is None:
+        return {}
     points = source.clean(np.random.default_rng(0), c.likelihood_points)
     return {
         "bits_per_dimension": ground_truth.bits_per_dimension(

@@ -10,12 +10,12 @@ VARIANTS = {
     # Plain denoising (Ho et al. 2020).
     "ddpm": {"objective": "denoising"},
     # The paper's control: the classifier's adversarial training, which must fail on a score network.
-    "invariance": {"objective": "invariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
-    "robust_ran": {"objective": "equivariance", "robust.perturbation": "random", "robust.weight": "paper"},
-    "robust_adv": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
+    "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
-    "robust_adv_cutoff": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "cutoff"},
+    "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
 }
 
 
@@ -25,7 +25,7 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
     config.variant = variant
-    config.update_from_flattened_dict(VARIANTS[variant])
+    config.update(VARIANTS[variant])
     return config
 
 
@@ -127,8 +127,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- sampling -----------------------------------------------------------------------------------------------------
     config.sampling = sampling = ml_collections.ConfigDict()
-    # ddpm (ancestral) | ddim | euler_maruyama | predictor_corrector | euler | heun (EDM) | dpm_solver_2m | ode (adaptive)
-    sampling.method = "ddpm"
+    sampling.method = "ddpm"  # ddpm | ddim | euler_maruyama | predictor_corrector | euler | heun | dpm_solver_2m | ode
     sampling.grid = "uniform"  # uniform (in t) | log_snr | edm (its rho grid) | respaced (Improved-DDPM); not read by ode
     sampling.steps = 100  # of the grid; uniform: at most diffusion.grid_steps; heun evaluates twice a step
     sampling.respacing = "ddim50"  # respaced: "ddimN", or counts of even parts of DDPM's grid, "50,25"
@@ -150,7 +149,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
     # plane | wasserstein | score_error | likelihood | noise_energy | fd | memorization
-    evaluation.metrics = ("plane", "wasserstein", "score_error")
+    evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of those above that the data can have
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
     evaluation.score_levels = 16  # score_error: how many, even in the logarithm
@@ -178,11 +177,6 @@ def ablation(
     config.metrics = metrics  # columns of the joint table
     config.runs = ml_collections.ConfigDict()
     for label, overrides in runs.items():
-        one = ml_collections.ConfigDict({"variant": overrides["variant"]})
-        one.unlock()
-        for key, value in VARIANTS[overrides["variant"]].items():
-            section, _, leaf = key.rpartition(".")
-            (one.setdefault(section, ml_collections.ConfigDict()) if section else one)[leaf] = value
-        one.update(overrides)
-        config.runs[label] = one
+        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
+        config.runs[label].update(overrides)
     return config

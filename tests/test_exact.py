@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.diffusion import exact
+from tests.processes import ALL
 
 BASIS = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
 MEANS = np.array([[0.5, -0.3, 0.2], [-1.0, 0.4, 0.0], [0.1, 0.9, -0.6]])

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax import builders_evaluation
 from advdiff_jax.data import sources
 from advdiff_jax.diffusion import exact
 from advdiff_jax.evaluation import fields, ground_truth, pictures
 from configs import mixture, plane3d
+from tests.processes import ALL
 
 LAW = exact.gaussian(np.zeros(2), 0.25 * np.eye(2))
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.sampling import grids
+from tests.processes import ALL
 
 
 def test_ddim_respacing_is_improved_ddpms():

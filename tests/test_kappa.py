@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs
 from advdiff_jax.objectives import weights
@@ -15,6 +14,7 @@ from advdiff_jax.perturbation.ball import LINF
 from advdiff_jax.perturbation.random import random
 from advdiff_jax.sampling import steps
 from advdiff_jax.sampling.sample import sample
+from tests.processes import ALL
 
 PREDICTIONS = PARAMETERIZATIONS | {"edm": edm(0.3)}
 STD = 0.3

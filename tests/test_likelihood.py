@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.diffusion import exact
 from advdiff_jax.sampling import likelihood
+from tests.processes import ALL
 
 
 def _mean_nll(schedule, law, x, probes=1):

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.diffusion import exact
 from advdiff_jax.sampling import grids, ode
 from advdiff_jax.sampling.sample import prior
+from tests.processes import ALL
 
 
 @pytest.mark.parametrize("name", ["vp_linear", "ve", "flow"])

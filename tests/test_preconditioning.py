@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL
 
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs, split_variance
 from advdiff_jax.objectives.denoising import denoising
+from tests.processes import ALL
 
 KEYS = jax.random.split(jax.random.key(0), 6)
 X0 = jax.random.normal(KEYS[0], (6, 3))

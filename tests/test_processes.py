@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL, CONTINUOUS
 
 from advdiff_jax.diffusion import schedules
+from tests.processes import ALL, CONTINUOUS
 
 T = jnp.linspace(0.02, 0.98, 25)
 

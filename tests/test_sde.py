@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL, CONTINUOUS
 
 from advdiff_jax.diffusion import exact, sde
+from tests.processes import ALL, CONTINUOUS
 
 TIMES = jnp.array([0.1, 0.4, 0.9])
 

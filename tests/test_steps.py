@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL, CONTINUOUS
 
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.sampling import grids, steps
 from advdiff_jax.sampling.sample import prior, sample
+from tests.processes import ALL, CONTINUOUS
 
 MEAN, COVARIANCE = np.array([0.3, -0.2]), np.array([[0.5, 0.2], [0.2, 0.3]])
 GAUSSIAN = exact.gaussian(MEAN, COVARIANCE)

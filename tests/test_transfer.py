@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import ALL, CONTINUOUS
 
 from advdiff_jax.diffusion import transfer
 from advdiff_jax.diffusion.parameterization import Denoised
@@ -12,6 +11,7 @@ from advdiff_jax.objectives import weights
 from advdiff_jax.perturbation import radius
 from advdiff_jax.sampling import grids, steps
 from advdiff_jax.sampling.sample import sample
+from tests.processes import ALL, CONTINUOUS
 
 STDS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0]
 TABLE = [

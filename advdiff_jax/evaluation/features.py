@@ -17,7 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from advdiff_jax import cache
 from advdiff_jax.data import sources
+
+log = logging.getLogger(__name__)
 
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -53,22 +56,19 @@ def _train_digits_cnn(pictures: np.ndarray, labels: np.ndarray, steps: int = 600
     return params
 
 
-def default_cache_dir() -> pathlib.Path:
-    """$XDG_CACHE_HOME/advdiff_jax, or ~/.cache/advdiff_jax."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "advdiff_jax"
-
-
 def digits_cnn(cache_dir: str = "") -> Features:
     """The classifier of clean digits; 64 features.
 
     Args:
-        cache_dir: where its parameters are kept; empty: `default_cache_dir()`. A cache that cannot be read or written
+        cache_dir: where its parameters are kept; empty: `advdiff_jax.cache`. A cache that cannot be read or written
             costs three seconds of training and a warning.
+
+    The function returned raises ValueError for pictures that are not 8x8 and grey.
     """
     pictures, labels = sources.digits().train, sources.digit_labels()
     # The name holds all that the parameters depend on: the pictures, and this file.
     digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + pathlib.Path(__file__).read_bytes()).hexdigest()
-    path = pathlib.Path(cache_dir or default_cache_dir()) / f"digits_cnn-{digest[:12]}.msgpack"
+    path = pathlib.Path(cache_dir or cache.directory()) / f"digits_cnn-{digest[:12]}.msgpack"
     network = DigitsCNN()
     like = jax.eval_shape(lambda: network.init(jax.random.key(0), pictures[:1]))
     try:
@@ -81,9 +81,15 @@ def digits_cnn(cache_dir: str = "") -> Features:
             partial.write_bytes(flax.serialization.to_bytes(params))
             partial.replace(path)  # whole or not at all: several runs may share the cache
         except OSError as error:
-            logging.warning("feature network not cached: %s", error)
+            log.warning("feature network not cached: %s", error)
     apply = jax.jit(lambda x: network.apply(params, x)[0])
-    return lambda x: np.asarray(apply(x))
+
+    def features(x):
+        if x.shape[1:] != pictures.shape[1:]:
+            raise ValueError(f"digits_cnn takes pictures of shape {pictures.shape[1:]}, not {x.shape[1:]}")
+        return np.asarray(apply(x))
+
+    return features
 
 
 FEATURES = {"digits_cnn": digits_cnn}

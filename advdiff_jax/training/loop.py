@@ -67,8 +67,10 @@ def train(
     iterator = batches(source, first_step)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    step_fn = parallel.parallel_train_step(train_step).lower(replicated, step_key, first_batch).compile()
-    flops = step_fn.cost_analysis()["flops"] * jax.device_count()
+    step_fn = parallel.parallel_train_step(train_step)
+    # Compiled here for its cost; the first call below finds it compiled. (A compiled pmap refuses several processes.)
+    compiled = step_fn.lower(replicated, step_key, first_batch).compile()
+    flops = compiled.cost_analysis()["flops"] * jax.device_count()
 
     started = time.perf_counter()
 
@@ -89,8 +91,8 @@ def train(
                     row = _mean(window)  # the only wait for the device, once a window
                     now = time.perf_counter()
                     row["steps_per_second"] = len(window) / (now - window_started)
-                    log.write(step, row)
                     _check_finite(row, step)
+                    log.write(step, row)
                     window, window_started = [], now
                 if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop.is_set():
                     _check_finite(_mean([metrics]), step)
