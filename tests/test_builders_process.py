@@ -15,7 +15,6 @@ from configs import default, digits, plane3d
 TINY = {"network.width": 8, "network.depth": 1, "train.batch_size": 16, "sampling.steps": 4, "sampling.batch_size": 2}
 CONTINUOUS = {"diffusion.grid_steps": 0}
 CASES = [
-    ("robust_adv", {"diffusion.schedule": "vp_cosine", "diffusion.prediction": "v"}),
     ("robust_ran", CONTINUOUS | {"diffusion.schedule": "sub_vp", "diffusion.prediction": "x0"}),
     ("robust_adv_cutoff", CONTINUOUS | {"diffusion.schedule": "ve", "network.time_input": "log_noise"}),
     (
@@ -26,8 +25,7 @@ CASES = [
     ),
     ("invariance", CONTINUOUS | {"diffusion.schedule": "flow", "diffusion.prediction": "flow", "sampling.method": "ode"}),
     ("robust_adv", {"diffusion.learn_variance": True, "sampling.variance": "learned", "sampling.grid": "respaced"}),
-    ("ddpm", {"sampling.method": "dpm_solver_2m", "sampling.grid": "log_snr"}),
-    ("ddpm", {"sampling.method": "predictor_corrector", "diffusion.learn_variance": True, "diffusion.vlb_bins": 256}),
+    ("ddpm", {"diffusion.learn_variance": True, "diffusion.vlb_bins": 256, "sampling.method": "dpm_solver_2m"}),
 ]
 
 
@@ -88,7 +86,7 @@ def test_metrics_that_need_a_known_law_say_so():
 
 def test_the_benchmark_times_what_it_is_asked_to():
     config = digits.get_config("ddpm")
-    config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": ()})
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": (), "heads": 1})
     samplers = {"ddim_2": {"method": "ddim", "steps": 2}}
     table = benchmark_sampling.sampling_table(batch_size=2, repeats=1, samplers=samplers, config=config)
     assert list(table) == ["samples_per_second_ddim_2"]

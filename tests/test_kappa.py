@@ -75,7 +75,7 @@ def test_a_cutoff_states_kappa_itself(process):
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("process", ["vp_linear", "sub_vp", "ve"])
+@pytest.mark.parametrize("process", ["sub_vp", "ve"])
 def test_an_x0hat_that_stays_violates_nothing(process, prediction):
     """Equivariance is invariance of x0hat: a predictor with constant x0hat has no second term, one with constant eps has."""
     schedule, parameterization = ALL[process], PREDICTIONS[prediction]
