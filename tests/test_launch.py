@@ -1,7 +1,6 @@
 """The command as a user meets it: what it writes, and the one line after a mistake."""
 
 import json
-import os
 
 import pytest
 
@@ -117,9 +116,8 @@ def test_a_mistake_ends_in_one_line_and_status_2(tmp_path, args, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_that_does_not_divide_among_the_devices_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.launching.environment", lambda: os.environ | {"JAX_NUM_CPU_DEVICES": "3", "XLA_FLAGS": ""})
-    process = launch(PLANE, f"--workdir={tmp_path / 'run'}")
+def test_a_batch_that_does_not_divide_among_the_devices_is_refused(tmp_path):
+    process = launch(PLANE, f"--workdir={tmp_path / 'run'}", devices=3)
     assert process.returncode == 2
     assert process.stderr.strip() == "error: config.train.batch_size=512 is not divisible by the 3 devices: try 510"
 
