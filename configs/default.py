@@ -129,7 +129,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.sampling = sampling = ml_collections.ConfigDict()
     sampling.method = "ddpm"  # ddpm | ddim | euler_maruyama | predictor_corrector | euler | heun | dpm_solver_2m | ode
     sampling.grid = "uniform"  # uniform (in t) | log_snr | edm (its rho grid) | respaced (Improved-DDPM); not read by ode
-    sampling.steps = 100  # of the grid; uniform: at most diffusion.grid_steps; heun evaluates twice a step
+    sampling.steps = 250  # of the grid; uniform: at most grid_steps; ddpm with 100 loses 3 % of the spread of plane3d
     sampling.respacing = "ddim50"  # respaced: "ddimN", or counts of even parts of DDPM's grid, "50,25"
     sampling.rho = 7.0  # grid edm: exponent (EDM, eq. 5)
     sampling.variance = "small"  # ddpm: small (posterior) | large (the forward process's) | learned (needs learn_variance)

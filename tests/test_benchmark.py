@@ -1,13 +1,12 @@
 """The cost model of method.md section 5, by the compiler's own count of the compiled step."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.launching import ROOT
+from tests.launching import ROOT, environment
 
 
 def test_flops_of_the_variants_are_those_of_the_cost_model():
@@ -15,7 +14,7 @@ def test_flops_of_the_variants_are_those_of_the_cost_model():
     process = subprocess.run(
         [sys.executable, "-m", "advdiff_jax.benchmark", "--json", "--rounds=1", "--steps=1"],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=environment(),
         capture_output=True,
         text=True,
         check=True,
