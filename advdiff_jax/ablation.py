@@ -165,14 +165,14 @@ def _write_report(config, folder, rows, missing):
 
 
 def _draw_fields(plots, folders):
-    """Score fields (at the middle level) and trajectories of all runs beside the truth, for points in 2-D and 3-D."""
+    """Score fields (at the lowest noise, where runs differ most) and paths of all runs beside the truth, for points."""
     stored = {label: path / "plots" / "fields.npz" for label, path in folders.items()}
     stored = {label: path for label, path in stored.items() if path.exists()}
     if not stored:
         return []
     exact = next(iter(stored.values())).with_name("fields_exact.npz")
     found = {"exact": fields.load(exact)} | {label: fields.load(path) for label, path in stored.items()}
-    level = len(found["exact"].field.levels) // 2
+    level = int(np.argmin(found["exact"].field.levels))
     u, names = found["exact"].field.levels[level], found["exact"].names
     panels = [(label, one.field, level) for label, one in found.items()]
     pictures.score_fields(panels, names, columns=4).savefig(plots / "score_fields.png")

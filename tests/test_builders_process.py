@@ -25,7 +25,6 @@ CASES = [
     ),
     ("invariance", CONTINUOUS | {"diffusion.schedule": "flow", "diffusion.prediction": "flow", "sampling.method": "ode"}),
     ("robust_adv", {"diffusion.learn_variance": True, "sampling.variance": "learned", "sampling.grid": "respaced"}),
-    ("ddpm", {"diffusion.learn_variance": True, "diffusion.vlb_bins": 256, "sampling.method": "dpm_solver_2m"}),
 ]
 
 
