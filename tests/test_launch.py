@@ -38,9 +38,19 @@ def test_a_run_writes_what_the_design_says(finished):
     assert list(workdir.glob("events.out.tfevents.*"))
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["40", "60"]
     assert (workdir / "samples" / "step_60.png").read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in (workdir / "plots").iterdir()} == {"curves.png", "data_clean.png", "data_dirty.png"}
+    plots = {"curves.png", "data_clean.png", "data_dirty.png", "score_field.png", "trajectories.png"}
+    assert {path.name for path in (workdir / "plots").iterdir()} == plots | {"fields.npz", "fields_exact.npz"}
     results = json.loads((workdir / "results.json").read_text())
-    names = {"off_plane_rms", "spread_ratio", "w2", "w2_floor", "flops_per_step", "steps_per_second", "train_seconds"}
+    names = {
+        "off_plane_rms",
+        "spread_ratio",
+        "w2",
+        "w2_floor",
+        "score_error",
+        "flops_per_step",
+        "steps_per_second",
+        "train_seconds",
+    }
     assert names <= results.keys()
     assert all(isinstance(value, float) for value in results.values())
     report = (workdir / "report.html").read_text()
