@@ -54,7 +54,7 @@ def test_a_run_writes_what_the_design_says(finished):
     assert names <= results.keys()
     assert all(isinstance(value, float) for value in results.values())
     report = (workdir / "report.html").read_text()
-    assert report.count("data:image/png;base64") == 4
+    assert report.count("data:image/png;base64") == 6
     assert "off_plane_rms" in report
 
 
