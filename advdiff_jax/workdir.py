@@ -12,6 +12,8 @@ from advdiff_jax.errors import UserError
 # What may differ from the run's config when it is only looked at: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
+LOOKS_AT_DATA = ("preview", "poison")  # folders that may be there before a run is
+
 
 def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[str, Any]:
     """{"a.b": value} of a nested config, with references resolved and tuples as lists (as JSON has them)."""
@@ -49,7 +51,7 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
         if not path.exists():
             if evaluate_only:
                 raise UserError(f"{workdir} holds no run to look at: train first (--mode=train), or name its --workdir")
-            if workdir.is_dir() and any(workdir.iterdir()):
+            if workdir.is_dir() and any(child.name not in LOOKS_AT_DATA for child in workdir.iterdir()):
                 raise UserError(f"{workdir} is neither empty nor a run of ours: name another --workdir")
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, json.loads(config.to_json_best_effort()))
