@@ -48,10 +48,10 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
     root = pathlib.Path(builder.data_dir_root)
     # Once as archives (unless they are there), once prepared, and once unpacked on the way.
     _check_disk(root, (2 if manual_dir else 3) * _size(urls, manual_dir))
-    with tempfile.TemporaryDirectory(dir=_made(root), prefix="unpacked-") as scratch:
+    with tempfile.TemporaryDirectory(dir=_made(root), prefix="unpacked-") as scratch, contextlib.ExitStack() as opened:
         original_manager = builder._make_download_manager
         builder._make_download_manager = lambda **kwargs: Archives(
-            _local(manual_dir, urls) if manual_dir else original_manager(**kwargs).download, pathlib.Path(scratch)
+            _local(manual_dir, urls) if manual_dir else original_manager(**kwargs).download, pathlib.Path(scratch), opened
         )
         read = READERS.get(builder.name, builder._generate_examples)
         builder._generate_examples = lambda *args, **kwargs: _encoded(read(*args, **kwargs))
@@ -61,7 +61,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
         except UserError:
             raise
         # Archives that are damaged, pages that moved, networks that are not there: each library has its own words.
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, tfds.download.DownloadError) as error:
+        except (OSError, EOFError, ValueError, KeyError, AssertionError, RuntimeError, tfds.download.DownloadError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise UserError(
                 f"{name} could not be prepared ({reason}): check the archives or the network, and run the command again; "
@@ -135,12 +135,13 @@ class Archives:
     Args:
         fetch: url -> path of the file.
         scratch: where archives are unpacked.
+        opened: closes archives at the end: builders read from them after the last file was named.
     """
 
     downloaded_size = 0
 
-    def __init__(self, fetch: Callable[[str], Any], scratch: pathlib.Path):
-        self._fetch, self._scratch = fetch, scratch
+    def __init__(self, fetch: Callable[[str], Any], scratch: pathlib.Path, opened: contextlib.ExitStack):
+        self._fetch, self._scratch, self._opened = fetch, scratch, opened
 
     def download(self, urls):
         """A url, or a list or dictionary of them -> paths, nested alike."""
@@ -159,8 +160,8 @@ class Archives:
         import tensorflow_datasets as tfds
 
         method = tfds.download.Resource(path=path).extract_method
-        with pathlib.Path(path).open("rb") as file:
-            yield from tfds.download.iter_archive(file, method)
+        file = self._opened.enter_context(io.FileIO(path))
+        return tfds.download.iter_archive(file, method)
 
     def _extract(self, path):
         folder = self._scratch / path.name
