@@ -6,6 +6,7 @@ The only place that reads flags. A mistake of the user's ends in one line and ex
 import logging
 import os
 import pathlib
+import platform
 import sys
 
 # Logging of libraries is theirs to read when something breaks; ours goes through `logging` below.
@@ -60,10 +61,13 @@ def _parse(argv):
 def _launch(config) -> pathlib.Path:
     import jax  # after the flags are checked: a typing mistake should not cost the seconds of this import
 
-    from advdiff_jax import ablation, run
+    from advdiff_jax import ablation, cache, run
 
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # A resumed run starts at once. Per host: what XLA compiles for one CPU may not run on another.
+        jax.config.update("jax_compilation_cache_dir", str(cache.directory() / f"xla-{platform.node()}"))
     folder = ablation.default_workdir(config) if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)
     folder = folder.expanduser().absolute()
     if "runs" in config:

@@ -33,7 +33,7 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
     runs = []
     for label, overrides in config.runs.items():
         for seed in config.seeds:
-            one = copy.deepcopy(config.base)
+            one = copy.deepcopy(config.base).lock()  # locked: an unknown key is an error
             try:
                 one.update(overrides)
             except (KeyError, AttributeError, TypeError) as error:

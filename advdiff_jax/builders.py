@@ -6,12 +6,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
 
+from advdiff_jax import cache
 from advdiff_jax.data import corruption, folder, photos, picture_corruptions, prepare, sources, stored, subspace, wire
 from advdiff_jax.data.records import Pictures
 from advdiff_jax.data.tfds_source import NotPrepared, TfdsImages
@@ -19,7 +21,7 @@ from advdiff_jax.diffusion import schedules
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fidelity, ground_truth, memorization
-from advdiff_jax.evaluation.features import FEATURES, default_cache_dir
+from advdiff_jax.evaluation.features import FEATURES
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
 from advdiff_jax.objectives import weights
@@ -43,7 +45,7 @@ SOURCES = {
     "photo_crops": lambda c: sources.pictures(photos.photo_crops(c.num_examples, c.seed, c.size)),
     "folder": lambda c: sources.pictures(
         folder.picture_folder(
-            c.path, c.size, c.channels, c.crop, c.on_bad_picture, pathlib.Path(c.cache_dir or default_cache_dir())
+            c.path, c.size, c.channels, c.crop, c.on_bad_picture, pathlib.Path(c.cache_dir or cache.directory())
         )
     ),
     "array": lambda c: sources.pictures(folder.picture_array(c.path, c.size, c.channels)),
@@ -84,9 +86,11 @@ SCHEDULES = {
     "vp_cosine": lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
 }
 
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
 NETWORKS = {
-    "mlp": lambda c: MLP(c.width, c.depth, c.time_features, c.time_scale, jnp.dtype(c.dtype)),
-    "unet": lambda c: UNet(
+    "mlp": lambda c, dtype: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype),
+    "unet": lambda c, dtype: UNet(
         c.base_channels,
         tuple(c.channel_mults),
         c.res_blocks,
@@ -95,7 +99,7 @@ NETWORKS = {
         c.dropout,
         c.scale_shift,
         c.time_scale,
-        jnp.dtype(c.dtype),
+        dtype,
     ),
 }
 
@@ -342,6 +346,11 @@ def _regularised(config, schedule, parameterization, blame):
     )
 
 
+def build_network(config: ml_collections.ConfigDict) -> nn.Module:
+    """The score network, without parameters."""
+    return choose(NETWORKS, config, "network.kind", pick(DTYPES, config, "network.dtype"))
+
+
 def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Adam under a bound on the global gradient norm."""
     learning_rate = choose(LEARNING_RATES, config, "train.decay")
@@ -372,7 +381,7 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     check(config)
     schedule = build_schedule(config)
     parameterization = pick(PARAMETERIZATIONS, config, "diffusion.prediction")
-    network = choose(NETWORKS, config, "network.kind")
+    network = build_network(config)
     objective = choose(OBJECTIVES, config, "objective", schedule, parameterization)
     optimizer = build_optimizer(config)
     times, rule = build_times(config), choose(STEPS, config, "sampling.method", schedule)

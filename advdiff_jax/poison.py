@@ -78,7 +78,7 @@ def poison(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.P
     experiment = builders.build(victim, clean.shape[1:])
     restored = run.restore(victim, pathlib.Path(cfg.checkpoint).expanduser().absolute(), experiment)
     schedule = builders.build_schedule(victim)
-    network = builders.choose(builders.NETWORKS, victim, "network.kind")
+    network = builders.build_network(victim)
     ball = builders.pick(BALLS, config, "poison.ball")
     try:
         perturb = adversarial(ball, cfg.attack_steps, cfg.step_size, random_start=True)

@@ -10,33 +10,28 @@ VARIANTS = {
     # Plain denoising (Ho et al. 2020).
     "ddpm": {"objective": "denoising"},
     # The paper's control: the classifier's adversarial training, which must fail on a score network.
-    "invariance": {"objective": "invariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
-    "robust_ran": {"objective": "equivariance", "robust.perturbation": "random", "robust.weight": "paper"},
-    "robust_adv": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "paper"},
+    "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
+    "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
-    "robust_adv_cutoff": {"objective": "equivariance", "robust.perturbation": "adversarial", "robust.weight": "cutoff"},
+    "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
 }
 
 
 # The modifier `tiny`: the same path, through a small network, in a minute on two cores.
 TINY = {
-    "data.size": 32,
-    "data.num_examples": 2000,
-    "data.num_workers": 2,
-    "network.base_channels": 8,
-    "network.channel_mults": (1, 2),
-    "network.res_blocks": 1,
-    "network.attention_resolutions": (8,),
-    "network.heads": 2,
-    "train.steps": 40,
-    "train.batch_size": 8,
-    "train.warmup_steps": 10,
-    "train.log_every": 20,
-    "sampling.steps": 10,
-    "sampling.batch_size": 64,
-    "evaluation.num_samples": 64,
-    "evaluation.max_reference": 512,
+    "data": {"size": 32, "num_examples": 2000, "num_workers": 2},
+    "network": {
+        "base_channels": 8,
+        "channel_mults": (1, 2),
+        "res_blocks": 1,
+        "attention_resolutions": (8,),
+        "heads": 2,
+    },
+    "train": {"steps": 40, "batch_size": 8, "warmup_steps": 10, "log_every": 20},
+    "sampling": {"steps": 10, "batch_size": 64},
+    "evaluation": {"num_samples": 64, "max_reference": 512},
 }
 
 
@@ -52,7 +47,9 @@ def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_c
     if name not in VARIANTS or more:
         raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
     config.variant = ",".join([name, *modifiers[:1]])
-    config.update_from_flattened_dict(VARIANTS[name] | (TINY if modifiers else {}))
+    config.update(VARIANTS[name])
+    if modifiers:
+        config.update(TINY)
     return config
 
 
@@ -97,7 +94,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     # plane3d | mixture | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG, JPEG,
     # WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
-    data.source = "plane3d"
+    data.source = "plane3d"  # one of these
     data.seed = 0  # seeds the synthetic training set and its corruption, so that runs with other seeds share their data
     data.num_examples = 20_000  # size of a synthetic training set
     data.half_width = 1.0  # plane3d: half the side of the square
@@ -125,20 +122,21 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.read_ahead = 8  # batches ready ahead (of each worker)
     # corruption of the training set; decided once an example by a hash of (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; the paper's 0.9
-    # Applied in this order to a corrupted example: gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison;
-    # pictures also salt_and_pepper | missing_pixels | missing_block | blur | jpeg
-    data.corruptions = ("gaussian",)
-    data.chance = ml_collections.ConfigDict()  # of each kind, for a corrupted example: 0.05 of p = 0.9 is 0.045 of all
-    data.chance.gaussian = 1.0
-    data.chance.gaussian_range = 1.0
-    data.chance.uniform_outlier = 1.0
-    data.chance.foreign_outlier = 1.0
-    data.chance.poison = 1.0
-    data.chance.salt_and_pepper = 1.0
-    data.chance.missing_pixels = 1.0
-    data.chance.missing_block = 1.0
-    data.chance.blur = 1.0
-    data.chance.jpeg = 1.0
+    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison; pictures also salt_and_pepper | missing_pixels |
+    # missing_block | blur | jpeg
+    data.corruptions = ("gaussian",)  # any of these, applied in this order to a corrupted example
+    # The chance of each kind for an example that is corrupted at all: 0.05 under p = 0.9 is 4.5 % of the training set.
+    data.chance = ml_collections.ConfigDict()
+    data.chance.gaussian = 1.0  # noise of std noise_std
+    data.chance.gaussian_range = 1.0  # noise of a std of its own
+    data.chance.uniform_outlier = 1.0  # pure noise instead
+    data.chance.foreign_outlier = 1.0  # an example of another source instead
+    data.chance.poison = 1.0  # its poisoned version instead; name it first
+    data.chance.salt_and_pepper = 1.0  # black and white pixels
+    data.chance.missing_pixels = 1.0  # mid-grey pixels
+    data.chance.missing_block = 1.0  # a mid-grey square
+    data.chance.blur = 1.0  # Gaussian
+    data.chance.jpeg = 1.0  # compression
     data.noise_std = 0.1  # s of gaussian, in the data's units (pictures live in [-1, 1]); the paper's 0.1 and 0.2
     data.noise_std_min = 0.05  # gaussian_range: s ~ U[noise_std_min, noise_std_max], one draw an example
     data.noise_std_max = 0.2
@@ -259,11 +257,6 @@ def ablation(
     config.metrics = metrics  # columns of the joint table
     config.runs = ml_collections.ConfigDict()
     for label, overrides in runs.items():
-        one = ml_collections.ConfigDict({"variant": overrides["variant"]})
-        one.unlock()
-        for key, value in VARIANTS[overrides["variant"]].items():
-            section, _, leaf = key.rpartition(".")
-            (one.setdefault(section, ml_collections.ConfigDict()) if section else one)[leaf] = value
-        one.update(overrides)
-        config.runs[label] = one
+        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
+        config.runs[label].update(overrides)
     return config

@@ -1,14 +1,15 @@
-"""Eight fake devices, set up before jax is imported; and a cache of feature networks that lasts one session."""
+"""The environment of the tests, set up before jax is imported."""
 
 import os
+import tempfile
 
+# Eight fake devices.
 os.environ["NPROC"] = "8"  # with fewer threads than fake devices, queued collectives deadlock on the CPU
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import pytest
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache_of_this_session(tmp_path_factory):
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+# Feature networks and compiled programs are cached for the session, also between the processes that tests start.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from advdiff_jax import cache
 from advdiff_jax.data import sources
 
 Features = Callable[[np.ndarray], np.ndarray]
@@ -53,22 +54,17 @@ def _train_digits_cnn(pictures: np.ndarray, labels: np.ndarray, steps: int = 600
     return params
 
 
-def default_cache_dir() -> pathlib.Path:
-    """$XDG_CACHE_HOME/advdiff_jax, or ~/.cache/advdiff_jax."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "advdiff_jax"
-
-
 def digits_cnn(cache_dir: str = "") -> Features:
     """The classifier of clean digits; 64 features.
 
     Args:
-        cache_dir: where its parameters are kept; empty: `default_cache_dir()`. A cache that cannot be read or written
+        cache_dir: where its parameters are kept; empty: `advdiff_jax.cache`. A cache that cannot be read or written
             costs three seconds of training and a warning.
     """
     pictures, labels = sources.digits().train, sources.digit_labels()
     # The name holds all that the parameters depend on: the pictures, and this file.
     digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + pathlib.Path(__file__).read_bytes()).hexdigest()
-    path = pathlib.Path(cache_dir or default_cache_dir()) / f"digits_cnn-{digest[:12]}.msgpack"
+    path = pathlib.Path(cache_dir or cache.directory()) / f"digits_cnn-{digest[:12]}.msgpack"
     network = DigitsCNN()
     like = jax.eval_shape(lambda: network.init(jax.random.key(0), pictures[:1]))
     try:

@@ -26,7 +26,9 @@ class Radius(NamedTuple):
 
 def _power_of_sigma(sigma, rho, bias_min, bias_max):
     if rho < 0.0 or not 0.0 <= bias_min <= bias_max:
-        raise ValueError(f"negative radius: need rho >= 0 and 0 <= bias_min <= bias_max, got {rho}, {bias_min}, {bias_max}")
+        raise ValueError(
+            f"the radius must not be negative: need rho >= 0 and 0 <= bias_min <= bias_max, got {rho}, {bias_min}, {bias_max}"
+        )
 
     def sample(keys, t):
         bias = jax.vmap(lambda key: jax.random.uniform(key, minval=bias_min, maxval=bias_max))(keys)
@@ -59,8 +61,8 @@ def constant(value: float) -> Radius:
     """r = `value` at every time, in state units.
 
     Raises:
-        ValueError: `value` is negative.
+        ValueError: `value` is not positive; a second term with radius 0 would be 0 / 0.
     """
-    if value < 0.0:
-        raise ValueError(f"negative radius: {value}")
+    if value <= 0.0:
+        raise ValueError(f"the radius must be positive, got {value}")
     return Radius(lambda keys, t: jnp.full(t.shape, value), lambda r, t: r)

@@ -69,8 +69,10 @@ def train(
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    step_fn = parallel.parallel_train_step(train_step).lower(replicated, step_key, first_batch).compile()
-    flops = step_fn.cost_analysis()["flops"] * jax.device_count()
+    step_fn = parallel.parallel_train_step(train_step)
+    # Compiled here for its cost; the first call below finds it compiled. (A compiled pmap refuses several processes.)
+    compiled = step_fn.lower(replicated, step_key, first_batch).compile()
+    flops = compiled.cost_analysis()["flops"] * jax.device_count()
 
     started = time.perf_counter()
 

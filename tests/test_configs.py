@@ -1,0 +1,194 @@
+"""Configs are the interface: every file with every variant takes a step; every key is read, commented and overridable."""
+
+import importlib
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from advdiff_jax import ablation, builders
+from advdiff_jax.errors import UserError
+from advdiff_jax.training import parallel, state
+from advdiff_jax.workdir import flatten
+from configs import default, digits, plane3d
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "default")
+ABLATIONS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("*.py"))
+
+
+def load(name, variant=None):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def shrink(config):
+    """The same path in less time: what is left out is width, depth and data."""
+    config.train.batch_size, config.data.num_examples = 8, 64
+    if config.data.source in ("tfds", "folder"):  # what is not on this machine is read in test_tfds.py and test_folder.py
+        config.data.update({"source": "photo_crops", "size": 8})
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "width": 8, "depth": 1, "heads": 1})
+    config.data.components = 3
+    return config
+
+
+def first_step(config):
+    data = builders.build_data(config)
+    experiment = builders.build(config, data.train.shape[1:])
+    run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
+    before = jax.device_get(parallel.first_replica(run.params))
+    config.train.warmup_steps = 1
+    step = parallel.parallel_train_step(experiment.train_step)
+    for batch in parallel.shard(iter([data.train[np.arange(8)]] * 3)):
+        run, metrics = step(run, jax.random.key(1), batch)
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.max(jnp.abs(a - b))), before, jax.device_get(parallel.first_replica(run.params))
+    )
+    return jax.device_get(parallel.first_replica(metrics)), max(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("variant", default.VARIANTS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_with_every_variant_takes_a_step(name, variant):
+    config = shrink(load(name, variant))
+    assert config.variant == variant
+    metrics, moved = first_step(config)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert moved > 0
+    assert ("violation" in metrics) == (variant != "ddpm")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"robust.radius": "noise_units", "robust.ball": "l2", "robust.maximize": "violation", "robust.attack_steps": 3},
+        {"robust.radius": "constant", "robust.random_start": True, "diffusion.schedule": "vp_cosine"},
+        {"diffusion.grid_steps": 0, "diffusion.prediction": "v", "train.decay": "constant"},
+        {"diffusion.prediction": "x0", "network.dtype": "bfloat16"},
+        {"diffusion.prediction": "score", "robust.bias_max": 0.2},
+    ],
+)
+def test_every_other_choice_takes_a_step(overrides):
+    config = shrink(plane3d.get_config("robust_adv"))
+    config.update_from_flattened_dict(overrides)
+    metrics, moved = first_step(config)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert moved > 0
+
+
+@pytest.mark.parametrize("method", builders.STEPS)
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_every_sampler_samples(method, clip):
+    config = shrink(plane3d.get_config("ddpm"))
+    config.sampling.update({"method": method, "steps": 3, "batch_size": 2, "clip": clip, "eta": 0.5})
+    experiment = builders.build(config, (3,))
+    params = parallel.replicate(experiment.init(jax.random.key(0)))
+    samples = experiment.sampler(params, jax.random.key(1), 21)
+    assert samples.shape == (21, 3)
+    if clip:
+        assert np.abs(samples).max() <= clip + 1e-5
+    else:
+        assert len(np.unique(samples, axis=0)) == 21
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_expands_and_builds(name):
+    config = importlib.import_module(f"configs.ablations.{name}").get_config()
+    runs = ablation.expand(config)
+    assert len(runs) == len(config.runs) * len(config.seeds)
+    assert len({config.to_json_best_effort() for _, _, config in runs}) == len(runs)
+    for _, seed, one in runs:
+        assert one.seed == seed
+        assert default.with_variant(one.copy_and_resolve_references(), one.variant) == one.copy_and_resolve_references()
+        builders.build(one, builders.choose(builders.SOURCES, one, "data.source").train.shape[1:])
+
+
+def test_an_ablation_with_an_unknown_key_is_refused():
+    config = default.ablation(
+        "x", "", plane3d.get_config(), {"a": {"variant": "ddpm", "train": {"stepz": 1}}}, seeds=(0,), metrics=("w2",)
+    )
+    with pytest.raises(UserError, match=r"runs\.a.*stepz"):
+        ablation.expand(config)
+
+
+def test_the_base_of_an_ablation_reaches_every_run():
+    config = default.ablation("x", "", digits.get_config(), {"a": {"variant": "ddpm"}}, seeds=(3,), metrics=("w2",))
+    config.base.robust.bias_min = 0.5
+    ((_, _, one),) = ablation.expand(config)
+    assert one.robust.bias_max == 0.5  # a reference is still one
+    assert (one.seed, one.objective) == (3, "denoising")
+
+
+def test_every_key_is_read_and_commented():
+    program = "\n".join(path.read_text() for path in [*(ROOT / "advdiff_jax").rglob("*.py"), ROOT / "launch.py"])
+    source = (ROOT / "configs" / "default.py").read_text()
+    for key in flatten(default.get_config()):
+        section, _, leaf = key.rpartition(".")
+        assert re.search(rf"\.{leaf}\b|\"{key}\"|\"{section}\", \"{leaf}\"", program), f"nothing reads config.{key}"
+        assert re.search(rf"^    {section or 'config'}\.{leaf} = .*  # .+$", source, re.MULTILINE), (
+            f"config.{key} has no comment"
+        )
+
+
+def test_every_key_can_be_overridden(monkeypatch):
+    """Each key given on the command line, each with a value of its own."""
+    changed = {}
+    for key, value in flatten(default.get_config()).items():
+        new = {bool: lambda v: not v, str: lambda v: v + "x", list: lambda v: (*v, v[0])}.get(type(value), lambda v: v + 1)(
+            value
+        )
+        changed[key] = new
+    argv = ["launch.py", "--config=configs/plane3d.py", *(f"--config.{key}={value}" for key, value in changed.items())]
+    monkeypatch.setattr("sys.argv", argv)  # config_flags looks there for the overrides
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(argv)
+    found = flatten(values["config"].value)
+    assert found == {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.source", "moons", r"config\.data\.source='moons' is not known: choose one of plane3d"),
+        ("data.fraction", 1.5, r"config\.data\.fraction: .*\[0, 1\], got 1.5"),
+        ("data.corruptions", ("rain",), r"config\.data\.corruptions: 'rain' is not known"),
+        ("data.noise_std", -0.1, r"config\.data: negative noise std"),
+        ("robust.constant", -0.1, r"config\.robust: the radius must be positive"),
+        ("robust.bias_min", -0.1, r"config\.robust: the radius must not be negative"),
+        ("robust.ball", "l3", r"config\.robust\.ball='l3' is not known: choose one of linf, l2"),
+        ("robust.attack_steps", 0, r"config\.robust: need num_steps >= 1"),
+        ("train.batch_size", 12, r"config\.train\.batch_size=12 is not divisible by the 8 devices: try 8"),
+        ("train.steps", 0, r"config\.train\.steps=0 must be at least 1"),
+        ("train.warmup_steps", 4000, r"config\.train\.warmup_steps=4000 must be smaller"),
+        ("sampling.steps", 1001, r"config\.sampling\.steps: need 1 to 1000"),
+        ("sampling.variance", "medium", r"config\.sampling: variance must be"),
+        ("diffusion.prediction", "flow", r"config\.diffusion\.prediction='flow' is not known"),
+        ("network.dtype", "float31", r"config\.network\.dtype='float31' is not known"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_key(key, value, message):
+    config = plane3d.get_config("robust_adv")
+    if key == "robust.constant":
+        config.robust.radius = "constant"
+    config.data.num_examples = 16
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as caught:
+        builders.build(config, builders.build_data(config).train.shape[1:])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="unknown variant 'robust': choose one of ddpm"):
+        plane3d.get_config("robust")
+
+
+def test_pictures_for_a_network_of_points_are_refused():
+    config = digits.get_config()
+    config.network.channel_mults = (1, 1, 1, 1, 1)
+    with pytest.raises(UserError, match=r"config\.network\.kind=unet on examples of shape \(8, 8, 1\): .*cannot be halved"):
+        builders.build(config, (8, 8, 1))

@@ -1,0 +1,175 @@
+"""Objectives: identities that must hold exactly, the loss written out by hand, and the closed form of method.md section 3."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advdiff_jax.diffusion import schedules
+from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
+from advdiff_jax.objectives import weights
+from advdiff_jax.objectives.denoising import add_noise, denoising, mean_square
+from advdiff_jax.objectives.equivariance import equivariance
+from advdiff_jax.perturbation import radius
+from advdiff_jax.perturbation.adversarial import adversarial
+from advdiff_jax.perturbation.ball import LINF
+from advdiff_jax.perturbation.random import random
+
+KEY = jax.random.key(0)
+SCHEDULE = schedules.DDPMGrid()
+EPS = PARAMETERIZATIONS["eps"]
+PERTURBATIONS = {"random": random(LINF), "adversarial": adversarial(LINF)}
+
+
+def batch(n=32, dim=4):
+    t = jnp.linspace(0.05, 1.0, n)
+    return jax.random.split(KEY, n), jax.random.normal(jax.random.key(1), (n, dim)), t
+
+
+def build(perturb=PERTURBATIONS["random"], parameterization=EPS, weight=None, **kwargs):
+    return equivariance(
+        SCHEDULE, parameterization, radius.state_units(SCHEDULE.sigma), perturb, weight or weights.paper(0.3), **kwargs
+    )
+
+
+def constant_x0(name):
+    """A network whose x0hat is 0.3 everywhere: perfectly equivariant, in any parameterisation."""
+
+    def predict(x, t):
+        alpha, sigma = schedules.bcast(SCHEDULE.alpha(t), x), schedules.bcast(SCHEDULE.sigma(t), x)
+        x0 = jnp.full_like(x, 0.3)
+        return PARAMETERIZATIONS[name].target(x0, (x - alpha * x0) / sigma, alpha, sigma)
+
+    return predict
+
+
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+@pytest.mark.parametrize("perturb", PERTURBATIONS)
+def test_a_constant_denoiser_is_equivariant_and_not_invariant(name, perturb):
+    keys, x0, t = batch()
+    objective = build(PERTURBATIONS[perturb], PARAMETERIZATIONS[name])
+    loss, aux = objective(constant_x0(name), keys, x0, t)
+    assert loss.shape == (32,)
+    np.testing.assert_allclose(aux["violation"], 0.0, atol=1e-3 * float(jnp.max(aux["denoising"])))
+    control = build(PERTURBATIONS[perturb], PARAMETERIZATIONS[name], blame="data")(constant_x0(name), keys, x0, t)[1]
+    assert jnp.all(control["violation"] > 1e-4)
+
+
+def test_a_constant_eps_is_invariant_and_violates_by_w():
+    keys, x0, t = batch()
+    constant = lambda x, t: jnp.ones_like(x)
+    np.testing.assert_array_equal(build(blame="data")(constant, keys, x0, t)[1]["violation"], 0.0)
+    # With a constant prediction the violation is mean(w^2), so a weight of kappa / energy leaves kappa itself.
+    aux = build(weight=weights.cutoff(5.0, 0.5, 4.0))(constant, keys, x0, t)[1]
+    u = SCHEDULE.noise_to_signal(t)
+    np.testing.assert_allclose(aux["regularizer"], 5.0 / (1.0 + (u / 0.5) ** 4), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("perturb", PERTURBATIONS)
+def test_the_loss_is_equation_9_written_out(perturb):
+    """Recomputed without the library's objective: NumPy for the norms, the same draws for eps, b and delta."""
+    keys, x0, t = batch()
+    matrix = jax.random.normal(jax.random.key(2), (4, 4))
+    predict = lambda x, t: jnp.tanh(x @ matrix) * (1.0 + t[:, None])
+    loss, aux = build(PERTURBATIONS[perturb])(predict, keys, x0, t)
+
+    noise_keys, _, perturb_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+    eps = np.stack([jax.random.normal(key, (4,)) for key in noise_keys])
+    alpha, sigma = np.asarray(SCHEDULE.alpha(t))[:, None], np.asarray(SCHEDULE.sigma(t))[:, None]
+    x = alpha * x0 + sigma * eps
+    r = sigma[:, 0] ** 2 + 8 / 255
+    clean = np.asarray(predict(x, t))
+    delta = np.stack([jax.random.uniform(key, (4,), minval=-b, maxval=b) for key, b in zip(perturb_keys, r, strict=True)])
+    if perturb == "adversarial":
+        gradient = jax.grad(lambda d: jnp.sum((predict(x + d, t) - clean) ** 2))(delta)
+        delta = np.clip(delta + 1.25 * r[:, None] * np.sign(gradient), -r[:, None], r[:, None])
+    violation = np.mean((np.asarray(predict(x + delta, t)) - (clean + delta / sigma)) ** 2, axis=1)
+    expected = np.mean((clean - eps) ** 2, axis=1) + 0.3 * np.sqrt(3) / r * violation
+    np.testing.assert_allclose(aux["violation"], violation, rtol=1e-3)
+    np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("perturb", "forwards"), [("random", 2), ("adversarial", 3)])
+def test_the_clean_forward_is_computed_once(perturb, forwards):
+    keys, x0, t = batch()
+    calls = []
+
+    def predict(x, t):
+        calls.append(1)
+        return jnp.sin(x)
+
+    build(PERTURBATIONS[perturb])(predict, keys, x0, t)
+    assert len(calls) == forwards
+
+
+def test_what_is_maximised_is_a_choice():
+    """A tanh network violates most where it saturates, and shifts most where it does not."""
+    keys, x0, t = batch(256)
+    predict = lambda x, t: jnp.tanh(3.0 * x)
+    found = {
+        m: build(adversarial(LINF, 10, 0.25), maximize=m)(predict, keys, x0, t)[1]["violation"] for m in ("shift", "violation")
+    }
+    assert jnp.mean(found["violation"]) > 1.02 * jnp.mean(found["shift"])
+    with pytest.raises(ValueError, match="maximize"):
+        build(maximize="loss")
+
+
+def test_denoising_is_the_mean_square_error_of_eps():
+    keys, x0, t = batch()
+    noised = add_noise(SCHEDULE, EPS, keys, x0, t)
+    np.testing.assert_allclose(noised.x, schedules.diffuse(SCHEDULE, x0, noised.target, t), rtol=1e-6)
+    loss, _ = denoising(SCHEDULE, EPS)(lambda x, t: jnp.zeros_like(x), keys, x0, t)
+    np.testing.assert_allclose(loss, np.mean(np.asarray(noised.target) ** 2, axis=1), rtol=1e-6)
+    exact, _ = denoising(SCHEDULE, EPS)(lambda x, t: noised.target, keys, x0, t)
+    np.testing.assert_array_equal(exact, 0.0)
+
+
+# --- closed form: method.md section 3.2 -----------------------------------------------------------------------------
+
+TIMES = jnp.array([0.02, 0.05, 0.1, 0.2])
+DATA_STD = 0.8
+
+
+def perturbation_energy(perturb, t, a, n=40_000):
+    """E[w^2] of the perturbations drawn for eps_th(x) = a x at time t."""
+    keys = jax.random.split(jax.random.key(3), n)
+    x = add_noise(SCHEDULE, EPS, keys, DATA_STD * jax.random.normal(KEY, (n, 1)), jnp.full(n, t)).x
+    r = SCHEDULE.sigma(jnp.full(n, t)) ** 2 + 8 / 255
+    delta = perturb(keys, lambda moved: mean_square(a * moved - a * x), x, r)
+    return float(jnp.mean((delta / SCHEDULE.sigma(t)) ** 2))
+
+
+@pytest.mark.parametrize("perturb", PERTURBATIONS)
+def test_a_linear_predictor_learns_the_score_of_shrunk_data(perturb):
+    """a* = sigma (1 + kappa) / (alpha^2 s^2 + sigma^2 (1 + kappa)), kappa = lambda_t E[w^2], within 2 %."""
+    n = 4096
+    t = jnp.repeat(TIMES, n)
+    objective = build(PERTURBATIONS[perturb])
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 1500))
+
+    def loss(a, key):
+        data_key, key = jax.random.split(key)
+        x0 = DATA_STD * jax.random.normal(data_key, (len(t), 1))
+        predict = lambda x, t: jnp.repeat(a, n)[:, None] * x
+        return jnp.sum(jnp.mean(objective(predict, jax.random.split(key, len(t)), x0, t)[0].reshape(-1, n), axis=1))
+
+    @jax.jit
+    def train(a):
+        def step(carry, key):
+            a, opt_state = carry
+            updates, opt_state = optimizer.update(jax.grad(loss)(a, key), opt_state)
+            return (a + updates, opt_state), None
+
+        return jax.lax.scan(step, (a, optimizer.init(a)), jax.random.split(jax.random.key(4), 1500))[0][0]
+
+    found = train(jnp.ones(len(TIMES)))
+    for a, time in zip(found, TIMES, strict=True):
+        alpha, sigma = SCHEDULE.alpha(time), SCHEDULE.sigma(time)
+        r = sigma**2 + 8 / 255
+        energy = r**2 / (3 * sigma**2) if perturb == "random" else perturbation_energy(PERTURBATIONS[perturb], time, a)
+        kappa = 0.3 * jnp.sqrt(3.0) / r * energy
+        expected = sigma * (1 + kappa) / (alpha**2 * DATA_STD**2 + sigma**2 * (1 + kappa))
+        assert float(a) == pytest.approx(float(expected), rel=0.02)
+        plain = sigma / (alpha**2 * DATA_STD**2 + sigma**2)
+        assert abs(float(a) / float(plain) - 1) > 0.05  # the test would see a missing second term
