@@ -61,6 +61,16 @@ def test_a_run_on_files_reaches_its_report(finished):
     assert not np.array_equal(dirty, clean)
 
 
+def test_a_run_may_go_on_with_other_workers_but_not_with_other_data(finished):
+    config, path = finished
+    other = config.copy_and_resolve_references()
+    other.data.update({"num_workers": 2, "read_ahead": 3})
+    assert run.run(other, path, "train") == path / "report.html"
+    other.data.noise_std = 0.3
+    with pytest.raises(UserError, match=r"another config: data.noise_std \(0.2 there, 0.3 here\)"):
+        run.run(other, path, "train")
+
+
 def test_preview_claims_no_run_and_says_what_was_done(folder, tmp_path):
     config = on_folder(folder)
     page = run.run(config, tmp_path / "run", "preview")

@@ -7,6 +7,7 @@ threads or, with `num_workers`, in worker processes that take turns at whole bat
 """
 
 import functools
+import signal
 from collections.abc import Iterator
 
 import grain
@@ -89,4 +90,9 @@ def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahe
     options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=read_ahead)
     # A worker is one process that computes batch after batch: threads inside would only fight over its interpreter.
     within = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    return iter(dataset.to_iter_dataset(within).mp_prefetch(options))
+    return iter(dataset.to_iter_dataset(within).mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent))
+
+
+def _leave_interrupts_to_the_parent(index: int, count: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the parent saves a checkpoint and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
