@@ -21,7 +21,7 @@ VARIANTS = {
 
 # The modifier `tiny`: the same path, through a small network, in a minute on two cores.
 TINY = {
-    "data": {"size": 32, "num_examples": 2000, "num_workers": 2},
+    "data": {"size": 16, "num_examples": 2000, "num_workers": 2},
     "network": {
         "base_channels": 8,
         "channel_mults": (1, 2),
@@ -31,7 +31,7 @@ TINY = {
     },
     "train": {"steps": 40, "batch_size": 8, "warmup_steps": 10, "log_every": 20},
     "sampling": {"steps": 10, "batch_size": 64},
-    "evaluation": {"num_samples": 64, "max_reference": 512},
+    "evaluation": {"num_samples": 64, "max_reference": 1000, "noise_directions": 24},
 }
 
 

@@ -115,7 +115,7 @@ def test_prepare_takes_raw_archives_and_shows_the_set(tmp_path):
     config.data.update({"data_dir": str(tmp_path / "tfds"), "manual_dir": str(tmp_path)})
     page = run.run(config, tmp_path / "run", "prepare")
     assert "of 40 training examples" in page.read_text()
-    assert builders.build_data(config).train.shape == (40, 32, 32, 3)
+    assert builders.build_data(config).train.shape == (40, 16, 16, 3)
 
 
 @pytest.mark.parametrize("maximised", [0, 1])
