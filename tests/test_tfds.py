@@ -258,3 +258,30 @@ def test_not_enough_disk(tmp_path, monkeypatch):
         prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path))
     with pytest.raises(UserError, match=r"about 137\.8 GB"):  # LSUN's own sizes, before anything is downloaded
         prepare.prepare("lsun/bedroom", str(tmp_path / "tfds"))
+
+
+def test_without_archives_tfds_downloads(tmp_path, monkeypatch):
+    """Its own download manager fetches, here from a folder; what follows is the same."""
+    import tensorflow_datasets as tfds
+
+    expected, asked = cifar10(tmp_path), []
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download",
+        lambda self, url: asked.append(url) or tmp_path / url.rsplit("/", 1)[-1],
+    )
+    prepare.prepare("cifar10", str(tmp_path / "tfds"))
+    assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
+    pictures = Pictures(TfdsImages("cifar10", "train", tmp_path / "tfds"), 32, 3)
+    assert same_set(pictures[np.arange(100)], expected)
+
+
+def test_a_download_that_fails_says_what_to_fetch_by_hand(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def fail(self, url):
+        raise tfds.download.DownloadError("no route")
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", fail)
+    with pytest.raises(UserError, match=r"no route.*cifar-10-binary\.tar\.gz.*--config\.data\.manual_dir"):
+        prepare.prepare("cifar10", str(tmp_path / "tfds"))
