@@ -9,7 +9,7 @@ import pathlib
 import platform
 import sys
 
-# Logging of libraries is theirs to read when something breaks; ours goes through `logging` below.
+# XLA's own log; ours goes through `logging` below.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import flags
@@ -31,8 +31,9 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.ini
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 after a mistake of the user's, 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("advdiff_jax").setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's running commentary
     try:
         config = _parse(argv)
         print(f"open {_launch(config)}")
@@ -52,10 +53,16 @@ def _parse(argv):
             raise UserError(f"{rest[1]!r} is not a flag: values are given as --config.a.b=value")
         if _CONFIG.value is None:
             raise UserError("no config: give --config=configs/NAME.py[:VARIANT]; see configs/")
-    # What a config file raises while it is read (an unknown variant, a missing file) is the user's, as is a bad flag.
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        config = _CONFIG.value
+        "runs" in config  # noqa: B015 - a file that is missing is reported at the first look into the config
+        return config
+    except OSError as error:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        known = sorted(str(file) for file in pathlib.Path("configs").rglob("*.py"))
+        raise UserError(f"{path} is not a config that can be read: choose one of {', '.join(known)}") from error
+    # What a config file raises while it is read (an unknown variant) is the user's, as is a bad flag.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
-    return _CONFIG.value
 
 
 def _launch(config) -> pathlib.Path:

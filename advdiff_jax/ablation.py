@@ -16,6 +16,8 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import pictures, report
 from advdiff_jax.run import DATA_MODES, run
 
+log = logging.getLogger(__name__)
+
 Table = dict[str, dict[str, tuple[float, float]]]
 
 
@@ -61,7 +63,7 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     index, count = _parse_shard(shard)
     runs = expand(config)
     for label, seed, one in runs[index::count]:
-        logging.info("%s: %s, seed %d", config.name, label, seed)
+        log.info("%s: %s, seed %d", config.name, label, seed)
         opened = run(one, _run_folder(folder, label, seed), mode)
     if mode in DATA_MODES:
         return opened
@@ -123,21 +125,26 @@ def _rows(config, table):
     return rows
 
 
+def _panels(folders):
+    """(caption, PNG) of the data and of each run's samples; data that runs share are shown once, before the first of them."""
+    panels, shown = [], set()
+    for label, path in folders.items():
+        dirty = path / "plots" / "data_dirty.png"
+        if dirty.read_bytes() not in shown:
+            shown.add(dirty.read_bytes())
+            panels += [("trained on", dirty), ("clean, never seen", path / "plots" / "data_clean.png")]
+        last = max((path / "samples").glob("step_*.png"), key=lambda file: int(file.stem.split("_")[1]))
+        panels.append((f"samples: {label}", last))
+    return panels
+
+
 def _write_report(config, folder, rows, missing):
     seed = config.seeds[0]
     folders = {label: _run_folder(folder, label, seed) for label in config.runs}
     folders = {label: path for label, path in folders.items() if (path / "report.html").exists()}
-    grids = []
-    # Runs that share their data share its pictures: each distinct pair is shown once, before the runs it belongs to.
-    shown = set()
-    for label, path in folders.items():
-        dirty = (path / "plots" / "data_dirty.png").read_bytes()
-        if dirty not in shown:
-            shown.add(dirty)
-            grids.append(report.picture(path / "plots" / "data_dirty.png", "Trained on: dirty data"))
-            grids.append(report.picture(path / "plots" / "data_clean.png", "Never seen: clean data"))
-        last = max((path / "samples").glob("step_*.png"), key=lambda file: int(file.stem.split("_")[1]))
-        grids.append(report.picture(last, f"Samples: {label}"))
+    panels = _panels(folders)
+    pictures.strip(panels).savefig(folder / "plots" / "samples.png")
+    grids = [report.picture(path, caption) for caption, path in panels]
     seeds = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation." if len(config.seeds) > 1 else ""
     meanings = [(name, report.MEANING.get(name, "")) for name in config.metrics]
     sections = [

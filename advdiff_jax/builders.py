@@ -415,7 +415,7 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
 
 
 METRICS = {
-    "plane": lambda config, data, samples, clean: ground_truth.plane(samples, clean(), data.source.plane),
+    "plane": lambda config, data, samples, clean: _plane(data, samples, clean),
     "subspace": lambda config, data, samples, clean: _subspace_metrics(config, data, samples, clean),
     "wasserstein": lambda config, data, samples, clean: {
         "w2": ground_truth.wasserstein2(samples, clean()),
@@ -453,6 +453,12 @@ def _subspace_metrics(config, data, samples, clean):
     return results
 
 
+def _plane(data, samples, clean):
+    if data.source.plane is None:
+        raise ValueError("these data have no plane")
+    return ground_truth.plane(samples, clean(), data.source.plane)
+
+
 def _frechet(config, data, samples):
     name = config.evaluation.features
     features = pick(FEATURES, config, "evaluation.features")(config.evaluation.cache_dir)
@@ -464,7 +470,19 @@ def _frechet(config, data, samples):
 
 
 def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray) -> dict[str, float]:
-    """name -> number for `evaluation.metrics`; raises UserError for an unknown one, or one that the data cannot have."""
+    """The metrics of a set of samples; a run calls it on a few training examples first, so that mistakes show early.
+
+    Args:
+        config: reads `evaluation`.
+        data: what the model was trained on, and the clean truth.
+        samples: [N, ...].
+
+    Returns:
+        name -> number, for every entry of `evaluation.metrics`.
+
+    Raises:
+        UserError: an unknown metric, or one that the data cannot have.
+    """
     rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
     results = {}
     for name in config.evaluation.metrics:

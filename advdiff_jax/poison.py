@@ -25,6 +25,8 @@ from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.perturbation.adversarial import Perturb, adversarial
 from advdiff_jax.perturbation.ball import BALLS
 
+log = logging.getLogger(__name__)
+
 
 def poisoner(objective: Callable, training_time: Callable, perturb: Perturb, radius: float, draws: int) -> Callable:
     """Builds `poison(predict, keys [B], x0 [B, ...]) -> x' [B, ...]`, pure, in [-1, 1] for pictures that are.
@@ -101,7 +103,7 @@ def poison(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.P
         "poison": json.loads(cfg.to_json_best_effort()),
     }
     stored.write(out, _chunks(attack_batch, restored.state.ema_params, clean, cfg.batch_size), clean.shape, about)
-    logging.info("use it: --config.data.corruptions='(\"poison\",)' --config.data.poison_file=%s", out)
+    log.info("use it: --config.data.corruptions='(\"poison\",)' --config.data.poison_file=%s", out)
     return out
 
 
@@ -125,4 +127,4 @@ def _chunks(attack_batch, params, clean, batch_size):
         kept = poisoned[: min(batch_size, len(clean) - first)]
         yield wire.to_bytes(kept) if clean.dtype == np.uint8 else kept.astype(clean.dtype)
         if first // batch_size % 50 == 0:
-            logging.info("poisoned %d of %d", first + len(kept), len(clean))
+            log.info("poisoned %d of %d", first + len(kept), len(clean))

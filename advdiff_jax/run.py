@@ -10,11 +10,14 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import builders, poison, preview, workdir
+from advdiff_jax.data import wire
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import pictures, report
 from advdiff_jax.training import loop, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer, Restored
 from advdiff_jax.training.log import read_metrics
+
+log = logging.getLogger(__name__)
 
 MODES = ("train", "sample", "evaluate", "prepare", "preview", "poison")
 
@@ -49,10 +52,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     title = f"{config.name}:{config.variant}"
     data = builders.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
+    builders.evaluate(config, data, wire.first(data.train, 64))  # refuses now what would otherwise fail after the training
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():
-        logging.info("%s: already finished; --mode=evaluate evaluates it again", title)
+        log.info("%s: already finished; --mode=evaluate evaluates it again", title)
         return out / "report.html"
 
     def draw_and_save(step, params):

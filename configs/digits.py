@@ -23,6 +23,7 @@ def get_config(variant=None):
 
     # No clipping: noisy pictures leave [-1, 1], and clipping the samples would hide noise that the model has learnt.
     config.sampling.clip = 0.0
+    config.sampling.steps = 100
     config.sampling.batch_size = 500
     config.evaluation.metrics = ("noise_energy", "fd", "memorization")
     config.evaluation.num_samples = 1000

@@ -25,14 +25,16 @@ def command(*args):
     return [sys.executable, "launch.py", *map(str, args)]
 
 
-def environment():
-    return os.environ | {"XLA_FLAGS": ""}
+def environment(devices=1):
+    """The environment of a process with so many devices."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": f"--xla_backend_optimization_level=0 {count}", "PYTHONPATH": str(ROOT)}
 
 
-def launch(*args, timeout=240):
+def launch(*args, timeout=240, devices=1):
     """Runs to its end; returns the finished process with its output as text."""
     return subprocess.run(
-        command(*args), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+        command(*args), cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=timeout, check=False
     )
 
 

@@ -1,8 +1,6 @@
 """One device and four: the same losses, the same parameters, the same samples. Each count is a process of its own."""
 
 import json
-import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.launching import ROOT, environment
 
 PROGRAM = """
 import sys
@@ -38,9 +36,7 @@ np.savez(sys.argv[2], losses=losses, samples=samples, *leaves)
 
 
 def run_on(devices, variant, out):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", PROGRAM, variant, out], check=True, env=env, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", PROGRAM, variant, out], check=True, env=environment(devices), cwd=ROOT)
     return np.load(out)
 
 
@@ -79,8 +75,7 @@ def free_port():
 
 def test_two_processes_are_one_run(tmp_path, free_port):
     """Two hosts with two devices each write one workdir, with the numbers of one host with four."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    env = environment(devices=2) | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     pair = [
         subprocess.Popen(
             [sys.executable, "-c", TWO_PROCESSES, str(free_port), str(i), str(tmp_path / "two")], env=env, cwd=ROOT
@@ -89,9 +84,8 @@ def test_two_processes_are_one_run(tmp_path, free_port):
     ]
     assert [process.wait(timeout=240) for process in pair] == [0, 0]
 
-    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
     program = TWO_PROCESSES.replace("jax.distributed.initialize", "(lambda *args: None)")
-    subprocess.run([sys.executable, "-c", program, "0", "0", str(tmp_path / "one")], check=True, env=env, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", program, "0", "0", str(tmp_path / "one")], check=True, env=environment(4), cwd=ROOT)
 
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     for name in ("off_plane_rms", "spread_ratio", "w2"):

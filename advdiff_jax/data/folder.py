@@ -15,6 +15,8 @@ import numpy as np
 from advdiff_jax.data.records import Pictures, decode, fit
 from advdiff_jax.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -63,7 +65,7 @@ def picture_folder(
             f"{root} holds no picture ({len(files)} files, none of them {', '.join(SUFFIXES)}): name another config.data.path"
         )
     if others := sorted(set(files) - set(names)):
-        logging.warning("%s: %d files are no pictures and are ignored: %s", root, len(others), _some(others))
+        log.warning("%s: %d files are no pictures and are ignored: %s", root, len(others), _some(others))
     checked = _check(root, names, cache_dir)
     bad = {name: finding[1] for name, finding in checked.items() if finding[0] == "bad"}
     if bad:
@@ -73,7 +75,7 @@ def picture_folder(
                 f"{len(bad)} of {len(names):,} pictures under {root} cannot be used: {named}; repair or remove them, or "
                 "pass over them with --config.data.on_bad_picture=skip"
             )
-        logging.warning("%s: %d of %d pictures are skipped: %s", root, len(bad), len(names), named)
+        log.warning("%s: %d of %d pictures are skipped: %s", root, len(bad), len(names), named)
     good = [name for name in names if name not in bad]
     if not good:
         raise UserError(f"none of the {len(names):,} pictures under {root} can be read: {named}")
@@ -88,13 +90,13 @@ def _some(names, count=5):
 def _tell_mixture(root, sizes_and_modes, size, channels):
     modes = Counter(mode for _, _, mode in sizes_and_modes)
     widths, heights, _ = zip(*sizes_and_modes, strict=True)
-    logging.info(
+    log.info(
         "%s: %d pictures of %dx%d to %dx%d pixels (%s), cropped and resized to %dx%dx%d",
         *(root, len(sizes_and_modes), min(widths), min(heights), max(widths), max(heights)),
         *(", ".join(f"{count} {mode}" for mode, count in modes.most_common()), size, size, channels),
     )
     if small := sum(min(width, height) < size for width, height, _ in sizes_and_modes):
-        logging.warning("%s: %d pictures are smaller than %d pixels and are enlarged", root, small, size)
+        log.warning("%s: %d pictures are smaller than %d pixels and are enlarged", root, small, size)
 
 
 def _check(root, names, cache_dir):
@@ -109,7 +111,7 @@ def _check(root, names, cache_dir):
             return json.loads(kept.read_text())
     except (OSError, ValueError):
         pass  # not checked yet, or an unreadable finding: check (again)
-    logging.info("%s: looking at %d pictures, once", root, len(names))
+    log.info("%s: looking at %d pictures, once", root, len(names))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(names, pool.map(lambda name: _look(root / name), names), strict=True))
     try:
@@ -119,7 +121,7 @@ def _check(root, names, cache_dir):
             partial.write_text(json.dumps(found))
             partial.replace(kept)
     except OSError as error:
-        logging.warning("the check of %s is not kept: %s", root, error)
+        log.warning("the check of %s is not kept: %s", root, error)
     return found
 
 

@@ -22,6 +22,8 @@ from PIL import Image
 from advdiff_jax.data.tfds_source import open_builder
 from advdiff_jax.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path:
     """Makes the data set `name` readable by `tfds_source.TfdsImages`; does nothing if it is.
@@ -72,7 +74,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
 
 
 def _ready(folder):
-    logging.info("prepared: %s", folder)
+    log.info("prepared: %s", folder)
     return folder
 
 
@@ -249,7 +251,7 @@ def convert(folder: pathlib.Path) -> pathlib.Path:
     partial.rename(path)  # from here on the set is read as array_record
     for shard in shards:
         shard.unlink()
-    logging.info("converted %d shards from TFRecord to array_record", len(shards))
+    log.info("converted %d shards from TFRecord to array_record", len(shards))
     return _ready(folder)
 
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from advdiff_jax.errors import UserError
 
+log = logging.getLogger(__name__)
+
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is an error, never grey
 MODES = {1: "L", 3: "RGB"}
 ON_BAD = ("fail", "skip")
@@ -135,4 +137,4 @@ class Pictures:
             ) from error
         if index not in self._bad:
             self._bad.add(index)
-            logging.warning("picture %s is skipped (%s); %d so far in this process", name, error, len(self._bad))
+            log.warning("picture %s is skipped (%s); %d so far in this process", name, error, len(self._bad))

@@ -20,6 +20,8 @@ import optax
 from advdiff_jax import cache
 from advdiff_jax.data import sources
 
+log = logging.getLogger(__name__)
+
 Features = Callable[[np.ndarray], np.ndarray]
 
 
@@ -60,6 +62,8 @@ def digits_cnn(cache_dir: str = "") -> Features:
     Args:
         cache_dir: where its parameters are kept; empty: `advdiff_jax.cache`. A cache that cannot be read or written
             costs three seconds of training and a warning.
+
+    The function returned raises ValueError for pictures that are not 8x8 and grey.
     """
     pictures, labels = sources.digits().train, sources.digit_labels()
     # The name holds all that the parameters depend on: the pictures, and this file.
@@ -77,9 +81,15 @@ def digits_cnn(cache_dir: str = "") -> Features:
             partial.write_bytes(flax.serialization.to_bytes(params))
             partial.replace(path)  # whole or not at all: several runs may share the cache
         except OSError as error:
-            logging.warning("feature network not cached: %s", error)
+            log.warning("feature network not cached: %s", error)
     apply = jax.jit(lambda x: network.apply(params, x)[0])
-    return lambda x: np.asarray(apply(x))
+
+    def features(x):
+        if x.shape[1:] != pictures.shape[1:]:
+            raise ValueError(f"digits_cnn takes pictures of shape {pictures.shape[1:]}, not {x.shape[1:]}")
+        return np.asarray(apply(x))
+
+    return features
 
 
 FEATURES = {"digits_cnn": digits_cnn}

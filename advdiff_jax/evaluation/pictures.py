@@ -1,5 +1,8 @@
 """Pictures of data and of numbers, as matplotlib figures."""
 
+import pathlib
+
+import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -59,6 +62,16 @@ def curves(rows: list[dict[str, float]]) -> Figure:
         axes.plot([row["step"] for row in rows], values, color=INK)
         axes.set(title=name, xlabel="step", yscale="log" if min(values) > 0 else "linear")
         axes.grid(alpha=0.3)
+    return figure
+
+
+def strip(panels: list[tuple[str, pathlib.Path]]) -> Figure:
+    """Finished PNGs side by side under their captions, for a README or a slide."""
+    figure = Figure(figsize=(3.0 * len(panels), 3.3), dpi=100, layout="constrained")
+    for axes, (caption, path) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.imshow(matplotlib.image.imread(path))
+        axes.set_title(caption)
+        axes.set_axis_off()
     return figure
 
 

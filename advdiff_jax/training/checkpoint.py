@@ -17,6 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel
 
+log = logging.getLogger(__name__)
+
 
 class Restored(NamedTuple):
     """A verified checkpoint: the state as host arrays, and what was saved beside it."""
@@ -86,7 +88,7 @@ class Checkpointer:
             except Exception as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 problems.append(f"step {step}: {reason[:160]}")
-                logging.warning("checkpoint %s/%d is damaged (%s); trying an older one", self._directory, step, reason[:160])
+                log.warning("checkpoint %s/%d is damaged (%s); trying an older one", self._directory, step, reason[:160])
             else:
                 self._set_aside([bad for bad in steps if bad > step])
                 return restored

@@ -93,8 +93,8 @@ def train(
                     row = _mean(window)  # the only wait for the device, once a window
                     now = time.perf_counter()
                     row["steps_per_second"] = len(window) / (now - window_started)
-                    log.write(step, row)
                     _check_finite(row, step)
+                    log.write(step, row)
                     window, window_started = [], now
                 if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop.is_set():
                     _check_finite(_mean([metrics]), step)

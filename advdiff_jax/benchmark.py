@@ -1,0 +1,100 @@
+"""The cost of every variant's training step: python -m advdiff_jax.benchmark [--config digits] [--json].
+
+FLOPs and temporary memory are the compiler's own figures for the compiled step; seconds are wall clock. Ratios are to
+`ddpm`, measured in the same process: timings are taken in rounds, one variant after the other, so that a machine whose
+speed drifts slows all of them alike. Run it from the project's root, where `configs/` is.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import time
+
+import jax
+
+from advdiff_jax import builders
+from advdiff_jax.training import parallel, state
+
+
+class _Step:
+    """A variant's compiled step with a state and a batch to run it on."""
+
+    def __init__(self, config, data):
+        experiment = builders.build(config, data.train.shape[1:])
+        self._step = parallel.parallel_train_step(experiment.train_step)
+        self._state = parallel.replicate(
+            state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
+        )
+        self._key = jax.random.key(1)
+        self._batch = next(parallel.shard(iter([data.train[: config.train.batch_size]] * 2)))
+        compiled = self._step.lower(self._state, self._key, self._batch).compile()
+        self.flops = compiled.cost_analysis()["flops"] * jax.device_count()
+        self.temp_bytes = compiled.memory_analysis().temp_size_in_bytes * jax.device_count()
+
+    def seconds(self, count: int) -> float:
+        """Mean seconds of a step over `count` steps."""
+        jax.block_until_ready(self._state)
+        started = time.perf_counter()
+        for _ in range(count):
+            self._state, _ = self._step(self._state, self._key, self._batch)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - started) / count
+
+
+def variants_table(name: str = "digits", rounds: int = 5, steps: int = 10) -> dict[str, dict[str, float]]:
+    """Costs of a training step of every variant.
+
+    Args:
+        name: a file of `configs/` without its ending.
+        rounds: rounds of timing; medians over them are reported.
+        steps: steps of a variant in a round.
+
+    Returns:
+        variant -> `flops` (all devices), `flops_ratio`, `temp_bytes_ratio`, `seconds` (median of a step),
+        `seconds_ratio` (median of the rounds' ratios).
+    """
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    variants = importlib.import_module("configs.default").VARIANTS
+    data = builders.build_data(get_config("ddpm"))
+    measured = {variant: _Step(get_config(variant), data) for variant in variants}
+    for step in measured.values():
+        step.seconds(2)  # warms the caches
+    timings = [{variant: step.seconds(steps) for variant, step in measured.items()} for _ in range(rounds)]
+    base = measured["ddpm"]
+    return {
+        variant: {
+            "flops": step.flops,
+            "flops_ratio": step.flops / base.flops,
+            "temp_bytes_ratio": step.temp_bytes / base.temp_bytes,
+            "seconds": statistics.median(timing[variant] for timing in timings),
+            "seconds_ratio": statistics.median(timing[variant] / timing["ddpm"] for timing in timings),
+        }
+        for variant, step in measured.items()
+    }
+
+
+def _print_table(table: dict[str, dict[str, float]]) -> None:
+    columns = list(next(iter(table.values())))
+    print(f"{'':24}" + "".join(f"{column:>18}" for column in columns))
+    for name, row in table.items():
+        print(f"{name:24}" + "".join(f"{row[column]:18.4g}" for column in columns))
+
+
+def main() -> None:
+    """Prints the table, or with --json one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m advdiff_jax.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="digits", help="a file of configs/, without its ending")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    table = variants_table(args.config, args.rounds, args.steps)
+    if args.json:
+        print(json.dumps({"variants": table}))
+    else:
+        _print_table(table)
+
+
+if __name__ == "__main__":
+    main()
