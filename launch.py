@@ -19,7 +19,12 @@ from advdiff_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:VARIANT], or a file under configs/ablations/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/NAME-VARIANT. A run there is resumed.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "sample", "evaluate"], "train also samples and evaluates at the end.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "sample", "evaluate", "prepare", "preview", "poison"],
+    "train also samples and evaluates at the end; prepare gets the data, preview shows them, poison attacks them.",
+)
 _SHARD = flags.DEFINE_string("shard", "0/1", "Ablations: i/n runs every n-th run of the list, from the i-th (0 <= i < n).")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one process a host of a pod.")
 

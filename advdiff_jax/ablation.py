@@ -14,7 +14,7 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, pictures, report
-from advdiff_jax.run import run
+from advdiff_jax.run import DATA_MODES, run
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     runs = expand(config)
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)
-        run(one, _run_folder(folder, label, seed), mode)
+        opened = run(one, _run_folder(folder, label, seed), mode)
+    if mode in DATA_MODES:
+        return opened
     return summarise(config, folder)
 
 

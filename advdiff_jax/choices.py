@@ -35,5 +35,7 @@ def refused(where: str):
     """A factory's refusal of an argument is the mistake of whoever wrote the config: ValueError becomes UserError."""
     try:
         yield
+    except UserError:
+        raise  # says already what, where, and what to do
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error

@@ -9,17 +9,27 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_evaluation, workdir
+from advdiff_jax import builders, builders_evaluation, poison, preview, workdir
+from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, pictures, report
 from advdiff_jax.training import loop, parallel, state
-from advdiff_jax.training.checkpoint import Checkpointer
+from advdiff_jax.training.checkpoint import Checkpointer, Restored
 from advdiff_jax.training.log import read_metrics
 
 log = logging.getLogger(__name__)
 
-MODES = ("train", "sample", "evaluate")
+MODES = ("train", "sample", "evaluate", "prepare", "preview", "poison")
+
+
+def _prepare(config, folder):
+    builders.prepare_data(config)
+    return preview.preview(config, folder)
+
+
+# Modes that look at the data and train nothing.
+DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison}
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> pathlib.Path:
@@ -29,18 +39,21 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         config: a config of `configs/`.
         folder: the workdir.
         mode: "train" trains (or resumes), then samples and evaluates; "sample" draws from the newest checkpoint into
-            samples/; "evaluate" also writes results.json and report.html.
+            samples/; "evaluate" also writes results.json and report.html; "prepare" downloads and prepares the data and,
+            as "preview", writes preview/; "poison" writes poison/, see `advdiff_jax.poison`.
 
     Returns:
-        the file to open: report.html, or the sample picture.
+        the file to open: report.html, or the sample picture, or the poisoned data set.
 
     Raises:
         UserError: a mistake of the user's; see `builders`, `workdir` and `training.loop`.
     """
+    if mode in DATA_MODES:
+        return DATA_MODES[mode](config, folder)
     title = f"{config.name}:{config.variant}"
     data = builders.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
-    builders.evaluate(config, data, data.train[:64])  # refuses now what would otherwise fail after the training
+    builders.evaluate(config, data, wire.first(data.train, 64))  # refuses now what would otherwise fail after the training
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():
@@ -65,7 +78,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             on_sample=draw_and_save,
         )
 
-    restored = _restore(config, folder, experiment)
+    restored = restore(config, folder, experiment)
     samples = draw_and_save(int(restored.state.step), parallel.replicate(restored.state.ema_params))
     if mode == "sample":
         return out / "samples" / f"step_{int(restored.state.step)}.png"
@@ -77,7 +90,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     return out / "report.html"
 
 
-def _restore(config, folder, experiment):
+def restore(config: ml_collections.ConfigDict, folder: pathlib.Path, experiment: builders.Experiment) -> Restored:
+    """The newest good checkpoint of the run in `folder`; raises UserError if there is none."""
     like = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     checkpointer = Checkpointer(folder / "checkpoints", read_only=True)
     restored = checkpointer.restore(like)
@@ -91,8 +105,7 @@ def _save_samples(config, data, samples, out, step):
     folder = out / "samples"
     folder.mkdir(exist_ok=True)
     np.save(folder / f"step_{step}.npy", samples)
-    figure = pictures.show(samples, data.source.train, data.source.plane, config.evaluation.grid)
-    figure.savefig(folder / f"step_{step}.png")
+    preview.draw(config, data, samples).savefig(folder / f"step_{step}.png")
 
 
 def _cost(folder: pathlib.Path, meta: dict[str, Any]) -> dict[str, float]:
@@ -125,27 +138,14 @@ def _draw_fields(config, data, model, plots):
 
 
 def _write_report(config, data, model, results, folder, out, step, title):
-    plots, clean = out / "plots", data.source.train
-    plots.mkdir(exist_ok=True)
-    drawings = {
-        "data_dirty": pictures.show(data.train, clean, data.source.plane, config.evaluation.grid),
-        "data_clean": pictures.show(clean, clean, data.source.plane, config.evaluation.grid),
-        "curves": pictures.curves(read_metrics(folder)),
-    }
-    for name, figure in drawings.items():
-        figure.savefig(plots / f"{name}.png")
+    plots = out / "plots"
+    shown, statistics = preview.sections(config, data, plots)
+    pictures.curves(read_metrics(folder)).savefig(plots / "curves.png")
+    sample = report.picture(out / "samples" / f"step_{step}.png", f"What it draws after {step:,} steps.")
     drawn = _draw_fields(config, data, model, plots)
-    kinds = ", ".join(config.data.corruptions)
-    seen = f"{data.touched.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}"
     sections = [
-        report.Section(
-            "Data and samples",
-            pictures=[
-                report.picture(plots / "data_dirty.png", f"What the model was trained on: {seen}."),
-                report.picture(plots / "data_clean.png", "The clean truth, which it never saw."),
-                report.picture(out / "samples" / f"step_{step}.png", f"What it draws after {step:,} steps."),
-            ],
-        ),
+        shown._replace(heading="Data and samples", pictures=[*shown.pictures, sample]),
+        statistics,
         report.Section(
             "Results",
             table=[("name", "value", "meaning")]
@@ -155,5 +155,5 @@ def _write_report(config, data, model, results, folder, out, step, title):
         report.Section("Training", pictures=[report.picture(plots / "curves.png", "Means over logged windows.", wide=True)]),
         report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
     ]
-    summary = f"Variant {config.variant}, data {config.data.source}: {seen} (std {config.data.noise_std} in the data's units)."
+    summary = f"Variant {config.variant}, data {config.data.source}: {preview.seen(config, data)}."
     report.write_report(out / "report.html", title, summary, sections)

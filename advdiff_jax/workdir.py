@@ -12,6 +12,17 @@ from advdiff_jax.errors import UserError
 # What may differ from the run's config when it is only looked at: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
+# How a host reads its data and not which: a run may go on with other values, from the same batch.
+HOST_KEYS = (
+    "data.num_workers",
+    "data.read_ahead",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.cache_dir",
+    "evaluation.cache_dir",
+)
+LOOKS_AT_DATA = ("preview", "poison")  # folders that may be there before a run is
+
 
 def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[str, Any]:
     """{"a.b": value} of a nested config, with references resolved and tuples as lists (as JSON has them)."""
@@ -36,7 +47,7 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
     """Makes sure that `workdir` is this config's, and returns the folder for results.
 
     Args:
-        config: the resolved config.
+        config: the resolved config; its HOST_KEYS may differ from the run's.
         workdir: made, with `config.json` in it, unless it is there.
         evaluate_only: the run must exist, and may differ in `sampling.*` and `evaluation.*`; results of a different
             setting go to `workdir/evaluations/KEY=VALUE,...`, so that those of the run's own setting stay.
@@ -49,7 +60,7 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
         if not path.exists():
             if evaluate_only:
                 raise UserError(f"{workdir} holds no run to look at: train first (--mode=train), or name its --workdir")
-            if workdir.is_dir() and any(workdir.iterdir()):
+            if workdir.is_dir() and any(child.name not in LOOKS_AT_DATA for child in workdir.iterdir()):
                 raise UserError(f"{workdir} is neither empty nor a run of ours: name another --workdir")
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, json.loads(config.to_json_best_effort()))
@@ -60,7 +71,8 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}): name another --workdir, or restore the file") from error
 
-    differing = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    compared = (mine.keys() | theirs.keys()) - {*HOST_KEYS}
+    differing = sorted(key for key in compared if mine.get(key) != theirs.get(key))
     looks = [key for key in differing if evaluate_only and key.split(".")[0] in EVALUATION_SECTIONS]
     if refused := [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in differing if key not in looks]:
         raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; name another --workdir")

@@ -19,14 +19,67 @@ VARIANTS = {
 }
 
 
+# The modifier `tiny`: the same path, through a small network, in a minute on two cores.
+TINY = {
+    "data": {"size": 16, "num_examples": 2000, "num_workers": 2},
+    "network": {
+        "base_channels": 8,
+        "channel_mults": (1, 2),
+        "res_blocks": 1,
+        "attention_resolutions": (8,),
+        "heads": 2,
+    },
+    "train": {"steps": 40, "batch_size": 8, "warmup_steps": 10, "log_every": 20},
+    "sampling": {"steps": 10, "batch_size": 64},
+    "evaluation": {"num_samples": 64, "max_reference": 1000, "noise_directions": 24},
+}
+
+
 def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
-    """Sets the robustness variant (default `robust_adv`) of a config; raises ValueError for an unknown one."""
-    variant = variant or "robust_adv"
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
-    config.variant = variant
-    config.update(VARIANTS[variant])
+    """Sets the robustness variant (default `robust_adv`) of a config, and `tiny` if named: VARIANT, tiny or VARIANT,tiny.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+    names = [name for name in (variant or "").split(",") if name]
+    modifiers = [name for name in names if name == "tiny"]
+    name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
+    if name not in VARIANTS or more:
+        raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
+    config.variant = ",".join([name, *modifiers[:1]])
+    config.update(VARIANTS[name])
+    if modifiers:
+        config.update(TINY)
     return config
+
+
+def improved_ddpm(config: ml_collections.ConfigDict) -> None:
+    """What the real data sets share: Improved-DDPM's network and training (openai/improved-diffusion, README), T = 1000.
+
+    Improved-DDPM also learns the variance; the paper's objective, and this one, predicts the noise alone.
+    """
+    config.data.flip = True  # the paper mirrors
+    config.data.num_workers = 8
+    config.diffusion.schedule = "vp_cosine"  # --noise_schedule cosine
+    config.diffusion.grid_steps = 1000  # the paper's T; Improved-DDPM's pictures of 32 and 64 pixels have 4000
+    config.network.kind = "unet"
+    config.network.base_channels = 128  # --num_channels 128
+    config.network.res_blocks = 3  # --num_res_blocks 3
+    config.network.heads = 4
+    config.network.scale_shift = True
+    config.train.batch_size = 128  # --batch_size 128
+    config.train.learning_rate = 1e-4  # --lr 1e-4
+    config.train.decay = "constant"
+    config.train.warmup_steps = 1  # none
+    config.train.ema_decay = 0.9999  # --ema_rate 0.9999
+    config.train.log_every = 1000
+    config.train.checkpoint_every = 10_000
+    config.robust.cut = config.data.get_ref("noise_std") / 2  # robust_adv_cutoff: half the noise's std
+    config.sampling.clip = 1.0
+    config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
+    config.sampling.batch_size = 64
+    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.num_samples = 10_000
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
@@ -39,7 +92,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    data.source = "plane3d"  # plane3d | mixture | digits
+    # plane3d | mixture | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG, JPEG,
+    # WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
+    data.source = "plane3d"  # one of these
     data.seed = 0  # seeds the synthetic training set and its corruption, so that runs with other seeds share their data
     data.num_examples = 20_000  # size of a synthetic training set
     data.half_width = 1.0  # plane3d: half the side of the square
@@ -48,9 +103,62 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.spread = 1.0  # mixture: standard deviation of the means
     data.component_std = 0.05  # mixture: standard deviation of each Gaussian
     data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
+    # pictures
+    data.size = 32  # side in pixels, after crop and resize (array: the side that it has)
+    data.channels = 3  # 1: grey, 3: RGB; pictures of other modes are converted
+    data.crop = 0  # side in pixels of the centred square that is kept before the resize; 0: the shorter side
+    data.flip = False  # mirror every second picture, drawn afresh at each visit
+    data.path = ""  # folder, array, stored: the folder or file
+    data.on_bad_picture = "fail"  # fail | skip (named in a warning): folder, tfds: pictures that cannot be decoded
+    data.tfds_name = "cifar10"  # tfds: builder or builder/config
+    data.split = "train"  # tfds: split, slices allowed
+    data.data_dir = ""  # tfds: where prepared sets are; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    data.manual_dir = ""  # --mode=prepare: folder with the raw archives under their upstream names; empty: download them
+    data.base = "digits"  # linear_subspace: the source whose pictures are projected (at most data.num_examples of them)
+    data.components = 8  # linear_subspace: dimension
+    data.subspace_law = "projected"  # linear_subspace: projected (pictures) | gaussian (of their mean and variances)
+    # the way to the device
+    data.num_workers = 0  # processes that read and corrupt; 0: two threads, best for sources in memory
+    data.read_ahead = 8  # batches ready ahead (of each worker)
+    # corruption of the training set; decided once an example by a hash of (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; the paper's 0.9
-    data.corruptions = ("gaussian",)  # applied in this order to a corrupted example: gaussian
+    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison; pictures also salt_and_pepper | missing_pixels |
+    # missing_block | blur | jpeg
+    data.corruptions = ("gaussian",)  # any of these, applied in this order to a corrupted example
+    # The chance of each kind for an example that is corrupted at all: 0.05 under p = 0.9 is 4.5 % of the training set.
+    data.chance = ml_collections.ConfigDict()
+    data.chance.gaussian = 1.0  # noise of std noise_std
+    data.chance.gaussian_range = 1.0  # noise of a std of its own
+    data.chance.uniform_outlier = 1.0  # pure noise instead
+    data.chance.foreign_outlier = 1.0  # an example of another source instead
+    data.chance.poison = 1.0  # its poisoned version instead; name it first
+    data.chance.salt_and_pepper = 1.0  # black and white pixels
+    data.chance.missing_pixels = 1.0  # mid-grey pixels
+    data.chance.missing_block = 1.0  # a mid-grey square
+    data.chance.blur = 1.0  # Gaussian
+    data.chance.jpeg = 1.0  # compression
     data.noise_std = 0.1  # s of gaussian, in the data's units (pictures live in [-1, 1]); the paper's 0.1 and 0.2
+    data.noise_std_min = 0.05  # gaussian_range: s ~ U[noise_std_min, noise_std_max], one draw an example
+    data.noise_std_max = 0.2  # gaussian_range: the largest s
+    data.foreign_source = "photo_crops"  # foreign_outlier: a source as in data.source, of the same shape
+    data.foreign_path = ""  # foreign_outlier: its data.path
+    data.foreign_tfds_name = ""  # foreign_outlier: its data.tfds_name
+    data.poison_file = ""  # poison: the array_record that --mode=poison wrote
+    data.salt_share = 0.1  # salt_and_pepper: share of the pixels
+    data.missing_share = 0.5  # missing_pixels: share of the pixels, set to mid-grey
+    data.block_side = 0.5  # missing_block: side of the mid-grey square over the picture's
+    data.blur_std = 1.0  # blur: standard deviation of the Gaussian in pixels
+    data.jpeg_quality = 10  # jpeg: 1 (worst) to 95
+
+    # --- poison: what --mode=poison writes (read by no other mode) ----------------------------------------------------
+    config.poison = poison = ml_collections.ConfigDict()
+    poison.checkpoint = ""  # workdir of the run whose network is attacked
+    poison.radius = 16 / 255  # bound on each coordinate in the data's units: 8 grey values of 255, the usual budget
+    poison.ball = "linf"  # linf | l2 (||delta||_2 <= radius sqrt(D))
+    poison.attack_steps = 10  # PGD steps
+    poison.step_size = 0.25  # length of a step over the radius (2.5 / attack_steps; Madry et al. 2018)
+    poison.draws = 4  # draws of (t, eps) over which the loss is averaged
+    poison.batch_size = 64  # examples attacked at once
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
@@ -148,7 +256,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    # plane | wasserstein | score_error | likelihood | noise_energy | fd | memorization
+    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of those above that the data can have
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
@@ -160,6 +268,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
     evaluation.features = "digits_cnn"  # fd: feature network
     evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
+    data.cache_dir = evaluation.get_ref("cache_dir")  # of the findings of a folder's check: the same place
+    evaluation.max_reference = 50_000  # most examples of the clean and of the dirty set that a metric looks at
     evaluation.grid = 64  # pictures (or points / 30) shown in a grid
 
     return with_variant(config, variant)

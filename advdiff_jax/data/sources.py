@@ -5,19 +5,41 @@ from typing import NamedTuple
 
 import numpy as np
 
+from advdiff_jax.data.subspace import Subspace
+from advdiff_jax.data.wire import Examples, to_float
+
 
 class Source(NamedTuple):
     """A data set before any corruption.
 
     Attributes:
-        train: clean training examples, [N, ...] float32; pictures [N, H, W, C] in [-1, 1].
-        clean: (rng, n) -> n clean examples to compare samples with, [n, ...]; fresh draws where the law is known.
+        train: clean training examples, [N, ...]: an array of float32, or a data set of uint8 pictures (see `wire`);
+            pictures are [N, H, W, C], in [-1, 1] as floats.
+        clean: (rng, n) -> n clean examples to compare samples with, [n, ...] float32; fresh draws where the law is known.
         plane: for points near a plane, an orthonormal basis [2, D] of it; None elsewhere.
+        subspace: for pictures of a linear subspace, that subspace; None elsewhere.
+        on_the_fly: whether examples are read and corrupted when they are needed, by worker processes if so configured,
+            or held in memory and corrupted once.
     """
 
-    train: np.ndarray
+    train: Examples
     clean: Callable[[np.random.Generator, int], np.ndarray]
     plane: np.ndarray | None = None
+    subspace: Subspace | None = None
+    on_the_fly: bool = False
+
+
+def pictures(examples: Examples) -> Source:
+    """A source of uint8 pictures, read and corrupted on the fly; the clean truth is a draw of it without replacement.
+
+    Args:
+        examples: a data set [N, H, W, C] of uint8.
+    """
+
+    def clean(rng, n):
+        return to_float(examples[rng.permutation(len(examples))[:n]])
+
+    return Source(examples, clean, on_the_fly=True)
 
 
 def plane3d(num_examples: int, seed: int, half_width: float) -> Source:

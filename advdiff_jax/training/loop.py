@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from advdiff_jax.data.batches import BatchSource, batches
+from advdiff_jax.data.wire import Examples
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer
@@ -25,7 +26,7 @@ from advdiff_jax.training.log import MetricsLog
 def train(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
-    examples: np.ndarray,
+    examples: Examples,
     init: Callable[[jax.Array], Any],
     train_step: Callable,
     optimizer: optax.GradientTransformation,
@@ -38,9 +39,9 @@ def train(
     so nothing else needs to be restored and the run continues bit for bit.
 
     Args:
-        config: reads `seed` and `train.*`.
+        config: reads `seed`, `train.*`, and of `data` how batches are made (flip, num_workers, read_ahead).
         workdir: existing folder; checkpoints, metrics.jsonl and TensorBoard events go there.
-        examples: the training set as the model sees it, [N, ...].
+        examples: the training set as the model sees it, [N, ...]; uint8 pictures are converted on the device.
         init: key -> initial parameters.
         train_step: pure step of `training.step`, built with `parallel.average`.
         optimizer: what `train_step` was built with.
@@ -63,8 +64,9 @@ def train(
         return
 
     replicated = parallel.replicate(restored.state if restored else fresh)
-    source = BatchSource(examples, cfg.batch_size, config.seed, jax.process_index(), jax.process_count())
-    iterator = batches(source, first_step)
+    processes = jax.process_index(), jax.process_count()
+    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip)
+    iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
     step_fn = parallel.parallel_train_step(train_step)

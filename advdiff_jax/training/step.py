@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advdiff_jax.data.wire import to_float
 from advdiff_jax.training.state import TrainState
 
 
@@ -29,7 +30,8 @@ def make_train_step(
         average: mean of a pytree over devices; the identity on one.
 
     Returns:
-        train_step(state, keys, x0): one typed key per example [B], clean-or-dirty data [B, ...]. Metrics are means over
+        train_step(state, keys, x0): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
+        are taken to [-1, 1] here, on the device. Metrics are means over
         the batch: `loss`, those of the objective, and `grad_norm`.
     """
 
@@ -41,7 +43,7 @@ def make_train_step(
         return jnp.mean(loss), {"loss": loss, **aux}
 
     def train_step(state, keys, x0):
-        gradients, aux = jax.grad(loss_fn, has_aux=True)(state.params, keys, x0)
+        gradients, aux = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0))
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

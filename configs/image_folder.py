@@ -1,0 +1,20 @@
+"""Any folder of PNG, JPEG or WebP pictures: --config.data.path=FOLDER. Improved-DDPM's 64x64 network, T = 1000."""
+
+from configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config()
+    config.name = "image_folder"
+
+    config.data.source = "folder"
+    config.data.path = ""  # name it on the command line
+    config.data.size = 64
+    config.data.noise_std = 0.2
+
+    default.improved_ddpm(config)
+    config.network.channel_mults = (1, 2, 3, 4)  # --image_size 64
+    config.network.attention_resolutions = (16, 8)
+    config.train.steps = 500_000
+    config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
+    return default.with_variant(config, variant)

@@ -1,0 +1,13 @@
+"""Digits projected to 10 principal components: real pictures of which the truth, a linear subspace, is known exactly."""
+
+from configs import default, digits
+
+
+def get_config(variant=None):
+    config = digits.get_config()
+    config.name = "subspace_digits"
+    config.data.source = "linear_subspace"
+    config.data.base = "digits"
+    config.data.components = 10  # 74 % of the variance
+    config.evaluation.metrics = ("subspace", "memorization")
+    return default.with_variant(config, variant)
