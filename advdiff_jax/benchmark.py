@@ -1,5 +1,7 @@
 """The cost of every variant's training step: python -m advdiff_jax.benchmark [--config digits] [--json].
 
+`--data` and `--sampling` measure the data pipeline and the samplers instead.
+
 FLOPs and temporary memory are the compiler's own figures for the compiled step; seconds are wall clock. Ratios are to
 `ddpm`, measured in the same process: timings are taken in rounds, one variant after the other, so that a machine whose
 speed drifts slows all of them alike. Run it from the project's root, where `configs/` is.
@@ -7,13 +9,16 @@ speed drifts slows all of them alike. Run it from the project's root, where `con
 
 import argparse
 import importlib
+import itertools
 import json
 import statistics
 import time
 
 import jax
+import numpy as np
+from absl import flags
 
-from advdiff_jax import builders
+from advdiff_jax import benchmark_data, benchmark_sampling, builders, builders_data
 from advdiff_jax.training import parallel, state
 
 
@@ -27,7 +32,8 @@ class _Step:
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
-        self._batch = next(parallel.shard(iter([data.train[: config.train.batch_size]] * 2)))
+        batch = data.train[np.arange(config.train.batch_size) % len(data.train)]
+        self._batch = next(parallel.shard(itertools.repeat(batch)))
         compiled = self._step.lower(self._state, self._key, self._batch).compile()
         self.flops = compiled.cost_analysis()["flops"] * jax.device_count()
         self.temp_bytes = compiled.memory_analysis().temp_size_in_bytes * jax.device_count()
@@ -56,7 +62,7 @@ def variants_table(name: str = "digits", rounds: int = 5, steps: int = 10) -> di
     """
     get_config = importlib.import_module(f"configs.{name}").get_config
     variants = importlib.import_module("configs.default").VARIANTS
-    data = builders.build_data(get_config("ddpm"))
+    data = builders_data.build_data(get_config("ddpm"))
     measured = {variant: _Step(get_config(variant), data) for variant in variants}
     for step in measured.values():
         step.seconds(2)  # warms the caches
@@ -74,26 +80,40 @@ def variants_table(name: str = "digits", rounds: int = 5, steps: int = 10) -> di
     }
 
 
-def _print_table(table: dict[str, dict[str, float]]) -> None:
+def _print_variants(table):
     columns = list(next(iter(table.values())))
     print(f"{'':24}" + "".join(f"{column:>18}" for column in columns))
     for name, row in table.items():
         print(f"{name:24}" + "".join(f"{row[column]:18.4g}" for column in columns))
 
 
+def _print_numbers(table):
+    for name, value in table.items():
+        print(f"{name:44}{value:14.5g}")
+
+
 def main() -> None:
-    """Prints the table, or with --json one line of JSON."""
+    """Prints a table, or with --json one line of JSON: {"variants": ...}, {"data": ...} or {"sampling": ...}."""
     parser = argparse.ArgumentParser(prog="python -m advdiff_jax.benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="digits", help="a file of configs/, without its ending")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--data", action="store_true", help="pictures a second of the data pipeline, and of the CIFAR-10 step")
+    what.add_argument("--sampling", action="store_true", help="samples a second of every sampler")
     args = parser.parse_args()
-    table = variants_table(args.config, args.rounds, args.steps)
-    if args.json:
-        print(json.dumps({"variants": table}))
+    flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for it
+    if args.data:
+        name, table, show = "data", benchmark_data.data_table(), _print_numbers
+    elif args.sampling:
+        name, table, show = "sampling", benchmark_sampling.sampling_table(), _print_numbers
     else:
-        _print_table(table)
+        name, table, show = "variants", variants_table(args.config, args.rounds, args.steps), _print_variants
+    if args.json:
+        print(json.dumps({name: table}))
+    else:
+        show(table)
 
 
 if __name__ == "__main__":

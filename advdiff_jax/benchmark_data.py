@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advdiff_jax import builders
+from advdiff_jax import builders, builders_data
 from advdiff_jax.data import photos, prepare
 from advdiff_jax.data.batches import BatchSource, batches
 from advdiff_jax.training import parallel, state
@@ -47,7 +47,7 @@ def pipeline_rate(workers: int, seconds: float = 10.0, per_file: int = 2000) -> 
             prepare.prepare("cifar10", folder, folder)
         config = cifar10.get_config()
         config.data.data_dir = folder
-        source = BatchSource(builders.build_data(config).train, BATCH, seed=0, flip=config.data.flip)
+        source = BatchSource(builders_data.build_data(config).train, BATCH, seed=0, flip=config.data.flip)
         iterator = batches(source, 0, workers, config.data.read_ahead)
         try:
             # What was read ahead while the processes started must not count.

@@ -1,32 +1,127 @@
-"""Config -> the exact law of a data set, and what is measured on a model rather than on its samples."""
+"""Config -> what is measured: on samples, and on the model that drew them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax.data import sources
+from advdiff_jax.builders_data import Data
+from advdiff_jax.choices import pick, refused
+from advdiff_jax.data import sources, subspace, wire
 from advdiff_jax.diffusion import exact
-from advdiff_jax.evaluation import fields, ground_truth
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import fidelity, fields, ground_truth, memorization
+from advdiff_jax.evaluation.features import FEATURES
 from advdiff_jax.evaluation.fields import Model
+
+CHECKED = 256  # examples of a reference set that are looked at where only mistakes are looked for
 
 EXACT_LAWS = {
     "plane3d": lambda c, source: exact.uniform_on_plane(source.plane, c.half_width),
-    "mixture": lambda c, source: _mixture(c),
+    "mixture": lambda c, source: exact.mixture(
+        np.full(c.components, 1.0 / c.components),
+        sources.mixture_means(c.dim, c.components, c.spread),
+        np.tile(c.component_std**2 * np.eye(c.dim), (c.components, 1, 1)),
+    ),
 }
 
-# (config, source, model) -> name -> number; with no model they only refuse what they cannot measure.
-MODEL_METRICS = {
-    "score_error": lambda config, source, model: _score_error(config, source, model),
-    "likelihood": lambda config, source, model: _likelihood(config, source, model),
+
+class Judged(NamedTuple):
+    """What a metric may look at.
+
+    Attributes:
+        samples: [N, ...].
+        clean: () -> N clean examples, another draw at each call.
+        reference: a data set -> at most `evaluation.max_reference` of its examples, as floats.
+        model: what drew the samples; None where only mistakes are looked for, and nothing is measured on it.
+    """
+
+    samples: np.ndarray
+    clean: Callable[[], np.ndarray]
+    reference: Callable[[wire.Examples], np.ndarray]
+    model: Model | None
+
+
+METRICS = {
+    "plane": lambda config, data, judged: _plane(data, judged),
+    "subspace": lambda config, data, judged: _subspace(config, data, judged),
+    "wasserstein": lambda config, data, judged: {
+        "w2": ground_truth.wasserstein2(judged.samples, judged.clean()),
+        "w2_floor": ground_truth.wasserstein2(judged.clean(), judged.clean()),
+    },
+    "score_error": lambda config, data, judged: _score_error(config, data.source, judged.model),
+    "likelihood": lambda config, data, judged: _likelihood(config, data.source, judged.model),
+    "noise_energy": lambda config, data, judged: _noise_energy(config, data, judged),
+    "fd": lambda config, data, judged: _frechet(config, data, judged),
+    "memorization": lambda config, data, judged: memorization.nearest_neighbours(judged.samples, judged.reference(data.train)),
 }
 
 
-def _mixture(c):
-    # Components of no width give away the means, which only the source knows how to draw.
-    draws = sources.mixture(100 * c.components, c.seed, c.dim, c.components, c.spread, 0.0, 0.0).train
-    means = np.unique(draws, axis=0)
-    count = len(means)
-    return exact.mixture(np.full(count, 1.0 / count), means, np.tile(c.component_std**2 * np.eye(c.dim), (count, 1, 1)))
+def evaluate(
+    config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model | None = None
+) -> dict[str, float]:
+    """The metrics of a set of samples; a run calls it on a few training examples first, so that mistakes show early.
+
+    Args:
+        config: reads `evaluation`.
+        data: what the model was trained on, and the clean truth.
+        samples: [N, ...].
+        model: what drew them; None where only mistakes are looked for: references are cut short then.
+
+    Returns:
+        name -> number, for every entry of `evaluation.metrics`.
+
+    Raises:
+        UserError: an unknown metric, or one that the data cannot have.
+    """
+    rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
+    most = CHECKED if model is None else config.evaluation.max_reference
+    judged = Judged(samples, lambda: data.source.clean(rng, len(samples)), lambda examples: wire.spread(examples, most), model)
+    results = {}
+    for name in config.evaluation.metrics:
+        if name not in METRICS:
+            raise UserError(f"config.evaluation.metrics: {name!r} is not known: choose among {', '.join(METRICS)}")
+        with refused(f"config.evaluation.metrics: {name}"):
+            results |= METRICS[name](config, data, judged)
+    return results
+
+
+def _noise_energy(config, data, judged):
+    clean = judged.reference(data.source.train)
+    return {
+        f"noise_energy{suffix}": fidelity.noise_energy(x, clean, config.evaluation.noise_directions)
+        for suffix, x in [("", judged.samples), ("_clean", clean), ("_dirty", judged.reference(data.train))]
+    }
+
+
+def _subspace(config, data, judged):
+    truth = data.source.subspace
+    if truth is None:
+        raise ValueError(f"the source {config.data.source} has no linear subspace")
+    results = {}
+    for suffix, x in [("", judged.samples), ("_dirty", judged.reference(data.train)), ("_clean", judged.clean())]:
+        angles = subspace.principal_angles(x, truth)
+        numbers = {"principal_angle_mean": float(angles.mean()), "principal_angle_max": float(angles.max())}
+        results |= {f"{name}{suffix}": value for name, value in (subspace.distances(x, truth) | numbers).items()}
+    return results
+
+
+def _plane(data, judged):
+    if data.source.plane is None:
+        raise ValueError("these data have no plane")
+    return ground_truth.plane(judged.samples, judged.clean(), data.source.plane)
+
+
+def _frechet(config, data, judged):
+    name = config.evaluation.features
+    features = pick(FEATURES, config, "evaluation.features")(config.evaluation.cache_dir)
+    clean = features(judged.reference(data.source.train))
+    return {
+        f"fd_{name}": fidelity.frechet_distance(features(judged.samples), clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(features(judged.reference(data.train)), clean),
+    }
 
 
 def exact_law(config: ml_collections.ConfigDict, source: sources.Source) -> exact.Law | None:

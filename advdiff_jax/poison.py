@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders
+from advdiff_jax import builders, builders_data, builders_process, choices
 from advdiff_jax.builders_process import build_prediction
 from advdiff_jax.data import stored, wire
 from advdiff_jax.errors import UserError
@@ -76,12 +76,12 @@ def poison(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.P
     """
     from advdiff_jax import run  # it names this module among its modes
 
-    cfg, clean = config.poison, builders.build_data(config).source.train
+    cfg, clean = config.poison, builders_data.build_data(config).source.train
     victim = _victim(cfg.checkpoint)
     experiment = builders.build(victim, clean.shape[1:])
     restored = run.restore(victim, pathlib.Path(cfg.checkpoint).expanduser().absolute(), experiment)
-    schedule = builders.build_schedule(victim)
-    ball = builders.pick(BALLS, config, "poison.ball")
+    schedule = builders_process.build_schedule(victim)
+    ball = choices.pick(BALLS, config, "poison.ball")
     try:
         perturb = adversarial(ball, cfg.attack_steps, cfg.step_size, random_start=True)
         parameterization = build_prediction(victim, schedule).parameterization

@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 from matplotlib.figure import Figure
 
-from advdiff_jax import builders, workdir
+from advdiff_jax import builders_data, workdir
 from advdiff_jax.data import corruption, wire
 from advdiff_jax.evaluation import pictures, report
 
@@ -24,26 +24,26 @@ MEANING = {
 }
 
 
-def seen(config: ml_collections.ConfigDict, data: builders.Data) -> str:
+def seen(config: ml_collections.ConfigDict, data: builders_data.Data) -> str:
     """One line on what the training set is."""
     kinds = ", ".join(config.data.corruptions)
     return f"{data.touched.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}"
 
 
-def statistics(data: builders.Data) -> dict[str, float]:
+def statistics(data: builders_data.Data) -> dict[str, float]:
     """`corruption.statistics` of the inspected examples."""
     clean, dirty = (wire.to_float(examples[data.inspected]) for examples in (data.source.train, data.train))
     return corruption.statistics(clean, dirty, data.touched)
 
 
-def draw(config: ml_collections.ConfigDict, data: builders.Data, examples: wire.Examples) -> Figure:
+def draw(config: ml_collections.ConfigDict, data: builders_data.Data, examples: wire.Examples) -> Figure:
     """The first examples of the clean set, of the dirty one, or of samples, as pictures or points on common axes."""
     count = config.evaluation.grid if len(data.train.shape) == 4 else 30 * config.evaluation.grid  # as `pictures.show` does
     limits = wire.first(data.source.train, count if data.source.on_the_fly else len(data.source.train))
     return pictures.show(wire.first(examples, count), limits, data.source.plane, config.evaluation.grid)
 
 
-def sections(config: ml_collections.ConfigDict, data: builders.Data, plots: pathlib.Path) -> list[report.Section]:
+def sections(config: ml_collections.ConfigDict, data: builders_data.Data, plots: pathlib.Path) -> list[report.Section]:
     """Draws data_dirty.png and data_clean.png into `plots`, and returns the sections of a report that show them.
 
     The first section holds the two pictures (a report may add samples to it), the second the statistics.
@@ -75,9 +75,9 @@ def preview(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.
         the report.
 
     Raises:
-        UserError: see `builders.build_data`.
+        UserError: see `builders_data.build_data`.
     """
-    data, out = builders.build_data(config), folder / "preview"
+    data, out = builders_data.build_data(config), folder / "preview"
     parts = sections(config, data, out)
     parts.append(report.Section("Set-up of the data", pre=json.dumps(json.loads(config.data.to_json_best_effort()), indent=2)))
     workdir.write_json(out / "statistics.json", statistics(data))

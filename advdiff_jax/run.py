@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_evaluation, poison, preview, workdir
+from advdiff_jax import builders, builders_data, builders_evaluation, poison, preview, workdir
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
@@ -24,7 +24,7 @@ MODES = ("train", "sample", "evaluate", "prepare", "preview", "poison")
 
 
 def _prepare(config, folder):
-    builders.prepare_data(config)
+    builders_data.prepare_data(config)
     return preview.preview(config, folder)
 
 
@@ -51,9 +51,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     if mode in DATA_MODES:
         return DATA_MODES[mode](config, folder)
     title = f"{config.name}:{config.variant}"
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
-    builders.evaluate(config, data, wire.first(data.train, 64))  # refuses now what would otherwise fail after the training
+    builders_evaluation.evaluate(
+        config, data, wire.first(data.train, 64)
+    )  # refuses now what would otherwise fail after the training
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():
@@ -84,7 +86,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         return out / "samples" / f"step_{int(restored.state.step)}.png"
     if first:
         model = experiment.model(restored.state.ema_params)
-        results = builders.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
+        results = builders_evaluation.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdiff_jax import benchmark_sampling, builders, builders_process
+from advdiff_jax import benchmark_sampling, builders, builders_data, builders_evaluation, builders_process
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from configs import default, digits, plane3d
@@ -78,9 +78,9 @@ def test_metrics_that_need_a_known_law_say_so():
     config = default.get_config("ddpm")
     config.data.source = "digits"
     config.evaluation.metrics = ("score_error",)
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     with pytest.raises(UserError, match="is not known, only plane3d, mixture"):
-        builders.evaluate(config, data, data.train[:2], None)
+        builders_evaluation.evaluate(config, data, data.train[:2], None)
 
 
 def test_the_benchmark_times_what_it_is_asked_to():

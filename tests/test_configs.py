@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from advdiff_jax import ablation, builders, builders_process
+from advdiff_jax import ablation, builders, builders_data, builders_process, choices
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from advdiff_jax.workdir import flatten
@@ -34,7 +34,7 @@ def shrink(config):
 
 
 def first_step(config):
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
     run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     before = jax.device_get(parallel.first_replica(run.params))
@@ -126,7 +126,7 @@ def test_every_ablation_expands_and_builds(name):
     for _, seed, one in runs:
         assert one.seed == seed
         assert default.with_variant(one.copy_and_resolve_references(), one.variant) == one.copy_and_resolve_references()
-        builders.build(one, builders.choose(builders.SOURCES, one, "data.source").train.shape[1:])
+        builders.build(one, choices.choose(builders_data.SOURCES, one, "data.source").train.shape[1:])
 
 
 def test_an_ablation_with_an_unknown_key_is_refused():
@@ -200,7 +200,7 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(key, value, message):
     config.data.num_examples = 16
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message) as caught:
-        builders.build(config, builders.build_data(config).train.shape[1:])
+        builders.build(config, builders_data.build_data(config).train.shape[1:])
     assert "\n" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from advdiff_jax import ablation, builders, poison, preview, run, workdir
+from advdiff_jax import ablation, builders_data, builders_evaluation, poison, preview, run, workdir
 from advdiff_jax.data import photos, stored, wire
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
 from advdiff_jax.diffusion.schedules import DDPMGrid
@@ -75,7 +75,7 @@ def test_preview_claims_no_run_and_says_what_was_done(folder, tmp_path):
     config = on_folder(folder)
     page = run.run(config, tmp_path / "run", "preview")
     numbers = json.loads((page.parent / "statistics.json").read_text())
-    assert numbers == preview.statistics(builders.build_data(config))
+    assert numbers == preview.statistics(builders_data.build_data(config))
     assert numbers["examples"] == 48
     assert numbers["untouched_changed"] == 0
     # 0.2 in [-1, 1], but for what clipping takes from dark and bright places.
@@ -104,7 +104,7 @@ def test_a_missing_data_set_names_the_command_that_prepares_it(tmp_path):
     config.data.data_dir = str(tmp_path)
     command = rf"python launch\.py --config=configs/cifar10\.py --mode=prepare --config\.data\.data_dir={tmp_path}"
     with pytest.raises(UserError, match=command):
-        builders.build_data(config)
+        builders_data.build_data(config)
 
 
 def test_prepare_takes_raw_archives_and_shows_the_set(tmp_path):
@@ -115,7 +115,7 @@ def test_prepare_takes_raw_archives_and_shows_the_set(tmp_path):
     config.data.update({"data_dir": str(tmp_path / "tfds"), "manual_dir": str(tmp_path)})
     page = run.run(config, tmp_path / "run", "prepare")
     assert "of 40 training examples" in page.read_text()
-    assert builders.build_data(config).train.shape == (40, 16, 16, 3)
+    assert builders_data.build_data(config).train.shape == (40, 16, 16, 3)
 
 
 @pytest.mark.parametrize("maximised", [0, 1])
@@ -151,7 +151,7 @@ def test_poison_from_a_run_feeds_another(finished, tmp_path):
     config = config.copy_and_resolve_references()
     config.poison.update({"checkpoint": str(victim), "attack_steps": 2, "draws": 1, "batch_size": 20})
     path = run.run(config, tmp_path, "poison")
-    poisoned, clean = stored.Stored(path), builders.build_data(config).source.train
+    poisoned, clean = stored.Stored(path), builders_data.build_data(config).source.train
     everything = np.arange(48)
     change = poisoned[everything].astype(int) - clean[everything].astype(int)
     assert np.abs(change).max() == 8  # radius 16/255 in [-1, 1]: 8 grey values
@@ -159,12 +159,12 @@ def test_poison_from_a_run_feeds_another(finished, tmp_path):
     assert poisoned.about["checkpoint_step"] == 4
 
     config.data.corruptions, config.data.poison_file = ("poison",), str(path)
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     np.testing.assert_array_equal(data.train[everything][data.touched], poisoned[everything][data.touched])
     np.testing.assert_array_equal(data.train[everything][~data.touched], clean[everything][~data.touched])
     config.data.size = 8
     with pytest.raises(UserError, match="was made from other data"):
-        builders.build_data(config)
+        builders_data.build_data(config)
 
 
 def test_what_poison_needs(tmp_path):
@@ -173,10 +173,10 @@ def test_what_poison_needs(tmp_path):
         poison.poison(config, tmp_path)
     config.data.corruptions = ("poison",)
     with pytest.raises(UserError, match="--mode=poison"):
-        builders.build_data(config)
+        builders_data.build_data(config)
     config.data.poison_file = str(tmp_path / "none.array_record")
     with pytest.raises(UserError, match="is no data set of ours"):
-        builders.build_data(config)
+        builders_data.build_data(config)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -191,9 +191,9 @@ def test_stored_sets_come_back_exactly(tmp_path, dtype):
 
 def test_subspace_metrics_know_the_truth():
     config = subspace_digits.get_config()
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     rng = np.random.default_rng(0)
-    results = builders.evaluate(config, data, data.source.clean(rng, 500))
+    results = builders_evaluation.evaluate(config, data, data.source.clean(rng, 500))
     assert results["subspace_distance"] < 1e-5
     assert results["principal_angle_max"] < 1.0
     # Noise of std 0.2 on nine tenths of the pictures, outside 10 of 64 dimensions.
@@ -219,7 +219,7 @@ def test_configs_of_data_that_cannot_be(overrides, message):
     config.data.num_examples = 200
     config.data.update_from_flattened_dict(overrides)
     with pytest.raises(UserError, match=message):
-        builders.build_data(config)
+        builders_data.build_data(config)
 
 
 def test_foreign_outliers_and_chances_by_config():
@@ -227,7 +227,7 @@ def test_foreign_outliers_and_chances_by_config():
     config.data.update({"source": "photo_crops", "size": 8, "num_examples": 300, "foreign_source": "photo_crops"})
     config.data.corruptions = ("foreign_outlier",)
     config.data.chance.foreign_outlier = 0.5
-    data = builders.build_data(config)
+    data = builders_data.build_data(config)
     changed = np.any(data.train[data.inspected] != data.source.train[data.inspected], axis=(1, 2, 3))
     assert changed.mean() == pytest.approx(0.45, abs=5 * np.sqrt(0.45 * 0.55 / 300))
     assert wire.first(data.train, 2).dtype == np.float32

@@ -13,7 +13,7 @@ from tests.launching import ROOT, environment
 PROGRAM = """
 import sys
 import jax, numpy as np
-from advdiff_jax import builders
+from advdiff_jax import builders, builders_data
 from advdiff_jax.training import parallel, state
 from configs import digits
 
@@ -21,7 +21,7 @@ config = digits.get_config(sys.argv[1])
 config.train.batch_size, config.network.base_channels, config.network.channel_mults = 16, 8, (1,)
 config.network.dropout, config.train.warmup_steps, config.robust.bias_max = 0.1, 1, 0.1
 config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
-data = builders.build_data(config)
+data = builders_data.build_data(config)
 experiment = builders.build(config, data.train.shape[1:])
 run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
 step = parallel.parallel_train_step(experiment.train_step)

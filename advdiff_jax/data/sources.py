@@ -79,7 +79,7 @@ def mixture(
     """
     if not 0.0 <= outlier_fraction <= 1.0:
         raise ValueError(f"outlier_fraction must lie in [0, 1], got {outlier_fraction}")
-    means = spread * np.random.default_rng(components * 1000 + dim).standard_normal((components, dim))
+    means = mixture_means(dim, components, spread)
 
     def draw(rng, n):
         points = means[rng.integers(components, size=n)] + component_std * rng.standard_normal((n, dim))
@@ -90,6 +90,11 @@ def mixture(
     outliers = rng.uniform(-3.0 * spread, 3.0 * spread, train.shape).astype(np.float32)
     is_outlier = rng.uniform(size=(num_examples, 1)) < outlier_fraction
     return Source(np.where(is_outlier, outliers, train), draw)
+
+
+def mixture_means(dim: int, components: int, spread: float) -> np.ndarray:
+    """Means of the Gaussians of `mixture`, [components, dim]."""
+    return spread * np.random.default_rng(components * 1000 + dim).standard_normal((components, dim))
 
 
 def digits() -> Source:
