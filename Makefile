@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/python launch.py --config=configs/ablations/demo.py
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -53,9 +53,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     title = f"{config.name}:{config.variant}"
     data = builders_data.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
-    builders_evaluation.evaluate(
-        config, data, wire.first(data.train, 64)
-    )  # refuses now what would otherwise fail after the training
+    # Refuses now what would otherwise fail after the training.
+    builders_evaluation.evaluate(config, data, wire.first(data.train, 64))
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():

@@ -9,8 +9,10 @@ os.environ["XLA_FLAGS"] = f"{FAST_COMPILATION} --xla_force_host_platform_device_
 os.environ["NPROC"] = "8"  # with fewer threads than fake devices, queued collectives deadlock on the CPU
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-# Feature networks and compiled programs are cached for the session, also between the processes that tests start.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
-os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# Feature networks and compiled programs are cached for the session, also between the processes that tests start. The
+# workers of pytest-xdist inherit the environment of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -27,9 +27,12 @@ def load(name, variant=None):
 
 
 def shrink(config):
-    """The same path in less time: what is left out is width, depth and data."""
-    config.train.batch_size, config.data.num_examples = 8, 64
-    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "width": 8, "depth": 1, "heads": 1})
+    """The same path in less time: what is left out is width, depth and data. What is not shipped is replaced by photographs."""
+    config.train.batch_size, config.data.num_examples, config.data.size = 8, 64, 8
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "heads": 1, "width": 8, "depth": 1})
+    config.network.attention_resolutions = ()  # in the middle there is attention all the same
+    if config.data.source in ("tfds", "folder"):
+        config.data.source = "photo_crops"
     return config
 
 
@@ -38,18 +41,17 @@ def first_step(config):
     experiment = builders.build(config, data.train.shape[1:])
     run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     before = jax.device_get(parallel.first_replica(run.params))
-    config.train.warmup_steps = 1
     step = parallel.parallel_train_step(experiment.train_step)
-    for batch in parallel.shard(iter([data.train[:8]] * 3)):
+    # Two steps: the learning rate warms up from zero.
+    for batch in parallel.shard(iter([data.train[np.arange(8)]] * 3)):
         run, metrics = step(run, jax.random.key(1), batch)
-    moved = jax.tree.map(
-        lambda a, b: float(jnp.max(jnp.abs(a - b))), before, jax.device_get(parallel.first_replica(run.params))
-    )
-    return jax.device_get(parallel.first_replica(metrics)), max(jax.tree.leaves(moved))
+    after, metrics = jax.device_get(parallel.first_replica((run.params, metrics)))
+    moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), before, after)
+    return metrics, max(jax.tree.leaves(moved))
 
 
 @pytest.mark.parametrize("variant", default.VARIANTS)
-@pytest.mark.parametrize("name", ["plane3d", "mixture", "digits"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_with_every_variant_takes_a_step(name, variant):
     config = shrink(load(name, variant))
     assert config.variant == variant
@@ -59,29 +61,24 @@ def test_every_config_with_every_variant_takes_a_step(name, variant):
     assert ("violation" in metrics) == (variant != "ddpm")
 
 
-LARGER = sorted({*CONFIGS} - {"plane3d", "mixture", "digits"})
-
-
-@pytest.mark.parametrize(
-    ("name", "variant"),
-    [
-        *((name, variant) for name in LARGER for variant in ("robust_adv", "tiny")),
-        *(("cifar10", v) for v in default.VARIANTS if v != "robust_adv"),
-    ],
-)
-def test_every_larger_config_traces(name, variant):
-    """The whole step, through the network of the true size for cifar10:robust_adv, but for running it (test_modes does)."""
+@pytest.mark.parametrize("variant", ["robust_adv", "robust_adv,tiny"])
+@pytest.mark.parametrize("name", sorted({*CONFIGS} - {"plane3d", "mixture"}))
+def test_every_network_takes_its_pictures_at_their_true_size(name, variant):
     config = load(name, variant)
-    assert config.variant == ("robust_adv,tiny" if variant == "tiny" else variant)
-    shape = (config.data.size,) * 2 + (config.data.channels,)
-    config = config if (name, variant) == ("cifar10", "robust_adv") else shrink(config)
+    assert config.variant == variant
+    builders.build(config, (config.data.size, config.data.size, config.data.channels))
+
+
+def test_the_step_of_cifar10_at_its_true_size():
+    """Traced, not run: 53 million parameters are too many for this machine."""
+    config, shape = load("cifar10", "robust_adv"), (32, 32, 3)
     experiment = builders.build(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda x: jax.ShapeDtypeStruct((8, *x.shape), x.dtype), fresh)
     batch = jax.ShapeDtypeStruct((8, config.train.batch_size // 8, *shape), jnp.uint8)
     after, metrics = jax.eval_shape(parallel.parallel_train_step(experiment.train_step), run, jax.random.key(1), batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), run)
-    assert ("violation" in metrics) == (not variant.startswith("ddpm"))
+    assert "violation" in metrics
 
 
 @pytest.mark.parametrize(
