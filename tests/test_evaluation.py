@@ -49,6 +49,14 @@ def test_frechet_distance_of_features_that_never_fire():
     assert fidelity.frechet_distance(pad(a), pad(b)) == pytest.approx(fidelity.frechet_distance(a, b), rel=1e-5)
 
 
+def test_frechet_distance_is_pots_and_finite_on_rank_deficient_features():
+    """As a ReLU network gives them: fewer examples than features, and units that fire for few of them."""
+    a, b = (np.maximum(RNG.standard_normal((300, 20)) @ RNG.standard_normal((20, 64)) - 6.0, 0.0) for _ in range(2))
+    assert np.isfinite(fidelity.frechet_distance(a[:40], b[:40]))
+    moments = [x.mean(0) for x in (a, b)] + [np.cov(x.T) + 1e-9 * np.eye(64) for x in (a, b)]
+    assert fidelity.frechet_distance(a, b) == pytest.approx(ot.gaussian.bures_wasserstein_distance(*moments) ** 2, rel=1e-4)
+
+
 def test_noise_energy_is_the_noise_in_quiet_directions():
     basis = np.linalg.qr(RNG.standard_normal((10, 10)))[0]
     clean = RNG.standard_normal((4000, 4)) @ basis[:4] + 3.0
