@@ -20,8 +20,6 @@ from advdiff_jax.training.log import read_metrics
 
 log = logging.getLogger(__name__)
 
-MODES = ("train", "sample", "evaluate", "prepare", "preview", "poison")
-
 
 def _prepare(config, folder):
     builders_data.prepare_data(config)
