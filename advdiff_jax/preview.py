@@ -43,15 +43,16 @@ def draw(config: ml_collections.ConfigDict, data: builders_data.Data, examples: 
     return pictures.show(wire.first(examples, count), limits, data.source.plane, config.evaluation.grid)
 
 
-def sections(config: ml_collections.ConfigDict, data: builders_data.Data, plots: pathlib.Path) -> list[report.Section]:
+def sections(
+    config: ml_collections.ConfigDict, data: builders_data.Data, numbers: dict[str, float], plots: pathlib.Path
+) -> list[report.Section]:
     """Draws data_dirty.png and data_clean.png into `plots`, and returns the sections of a report that show them.
 
-    The first section holds the two pictures (a report may add samples to it), the second the statistics.
+    The first section holds the two pictures (a report may add samples to it), the second `numbers`, the `statistics`.
     """
     plots.mkdir(parents=True, exist_ok=True)
     for name, examples in [("data_dirty", data.train), ("data_clean", data.source.train)]:
         draw(config, data, examples).savefig(plots / f"{name}.png")
-    numbers = statistics(data)
     return [
         report.Section(
             "Data",
@@ -78,9 +79,10 @@ def preview(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.
         UserError: see `builders_data.build_data`.
     """
     data, out = builders_data.build_data(config), folder / "preview"
-    parts = sections(config, data, out)
+    numbers = statistics(data)
+    parts = sections(config, data, numbers, out)
     parts.append(report.Section("Set-up of the data", pre=json.dumps(json.loads(config.data.to_json_best_effort()), indent=2)))
-    workdir.write_json(out / "statistics.json", statistics(data))
+    workdir.write_json(out / "statistics.json", numbers)
     shape = "x".join(map(str, data.train.shape[1:]))
     summary = f"{config.data.source}: {seen(config, data)}; examples of {shape}, {data.train.dtype}."
     report.write_report(out / "report.html", f"{config.name}: the training set", summary, parts)

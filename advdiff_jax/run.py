@@ -138,7 +138,7 @@ def _draw_fields(config, data, model, plots):
 
 def _write_report(config, data, model, results, folder, out, step, title):
     plots = out / "plots"
-    shown, statistics = preview.sections(config, data, plots)
+    shown, statistics = preview.sections(config, data, preview.statistics(data), plots)
     pictures.curves(read_metrics(folder)).savefig(plots / "curves.png")
     sample = report.picture(out / "samples" / f"step_{step}.png", f"What it draws after {step:,} steps.")
     drawn = _draw_fields(config, data, model, plots)
