@@ -23,27 +23,30 @@ from advdiff_jax.training import parallel, state
 
 
 class _Step:
-    """A variant's compiled step with a state and a batch to run it on."""
+    """A variant's compiled steps, with a state and a batch to run them on; costs are means over the steps of its run."""
 
     def __init__(self, config, data):
         experiment = builders.build(config, data.train.shape[1:])
-        self._step = parallel.parallel_train_step(experiment.train_step)
+        self._parts = [(share, parallel.parallel_train_step(step)) for share, step in experiment.plan.parts().values()]
         self._state = parallel.replicate(
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
         batch = data.train[np.arange(config.train.batch_size) % len(data.train)]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
-        compiled = self._step.lower(self._state, self._key, self._batch).compile()
-        self.flops = compiled.cost_analysis()["flops"] * jax.device_count()
-        self.temp_bytes = compiled.memory_analysis().temp_size_in_bytes * jax.device_count()
+        compiled = [(share, step.lower(self._state, self._key, self._batch).compile()) for share, step in self._parts]
+        self.flops = sum(share * step.cost_analysis()["flops"] for share, step in compiled) * jax.device_count()
+        self.temp_bytes = max(step.memory_analysis().temp_size_in_bytes for _, step in compiled) * jax.device_count()
 
     def seconds(self, count: int) -> float:
-        """Mean seconds of a step over `count` steps."""
+        """Mean seconds of a step over `count` steps of each kind."""
+        return sum(share * self._time(step, count) for share, step in self._parts)
+
+    def _time(self, step, count):
         jax.block_until_ready(self._state)
         started = time.perf_counter()
         for _ in range(count):
-            self._state, _ = self._step(self._state, self._key, self._batch)
+            self._state, _ = step(self._state, self._key, self._batch)
         jax.block_until_ready(self._state)
         return (time.perf_counter() - started) / count
 

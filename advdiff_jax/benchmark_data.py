@@ -70,7 +70,7 @@ def step_rate(steps: int = 3) -> float:
     experiment = builders.build(config, (32, 32, 3))
     replicated = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     batch = next(parallel.shard(itertools.repeat(np.zeros((config.train.batch_size, 32, 32, 3), np.uint8))))
-    step = parallel.parallel_train_step(experiment.train_step)
+    step = parallel.parallel_train_step(experiment.plan.full)
     replicated, metrics = step(replicated, jax.random.key(1), batch)  # compiles
     jax.block_until_ready(metrics)
     started = time.perf_counter()

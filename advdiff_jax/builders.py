@@ -25,7 +25,8 @@ from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.ball import BALLS
 from advdiff_jax.perturbation.random import random
 from advdiff_jax.sampling.sample import prior
-from advdiff_jax.training import parallel
+from advdiff_jax.training import levels, parallel
+from advdiff_jax.training.plan import Plan
 from advdiff_jax.training.step import make_train_step
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -57,15 +58,17 @@ PERTURBATIONS = {
     "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
 }
 
+# The last argument is the noise level that the run has measured (`training.levels`); a weight may follow it.
 WEIGHTS = {
-    "paper": lambda c: weights.paper(c.lam),
-    "cutoff": lambda c: weights.cutoff(c.kappa0, c.cut, c.exponent),
+    "paper": lambda c, measured: weights.paper(c.lam),
+    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, c.cut, c.exponent),
+    "adaptive": lambda c, measured: weights.cutoff(c.kappa0, c.cut_factor * measured, c.exponent),
 }
 
 OBJECTIVES = {
-    "denoising": lambda c, *process: denoising(*process),
-    "equivariance": lambda c, *process: _regularised(c, *process, blame="noise"),
-    "invariance": lambda c, *process: _regularised(c, *process, blame="data"),
+    "denoising": lambda c, process, measured: denoising(*process),
+    "equivariance": lambda c, process, measured: _regularised(c, process, measured, blame="noise"),
+    "invariance": lambda c, process, measured: _regularised(c, process, measured, blame="data"),
 }
 
 LEARNING_RATES = {
@@ -79,15 +82,15 @@ class Experiment(NamedTuple):
 
     Attributes:
         init: key -> initial parameters.
-        train_step: pure step for `parallel.parallel_train_step`.
-        optimizer: what it was built with.
+        plan: pure steps for `parallel.parallel_train_step`, and which is done when.
+        optimizer: what they were built with.
         sampler: (replicated params, key, n) -> n samples [n, ...], spread over all devices.
         predict: (params, x_t, t) -> the network's prediction there.
         model: params -> what the evaluation looks at besides samples.
     """
 
     init: Callable[[jax.Array], Any]
-    train_step: Callable
+    plan: Plan
     optimizer: optax.GradientTransformation
     sampler: Callable[[Any, jax.Array, int], np.ndarray]
     predict: Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -125,17 +128,19 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _regularised(config, schedule, parameterization, variance_loss, blame):
-    ball = pick(BALLS, config, "robust.ball")
+def _regularised(config, process, measured, blame):
+    schedule, parameterization, variance_loss = process
+    ball, weight = pick(BALLS, config, "robust.ball"), choose(WEIGHTS, config, "robust.weight", measured)
     return equivariance(
         schedule,
         parameterization,
         radius=choose(RADII, config, "robust.radius"),
         perturb=choose(PERTURBATIONS, config, "robust.perturbation", ball),
-        weight=choose(WEIGHTS, config, "robust.weight"),
+        weight=lambda *args: config.robust.every * weight(*args),
         maximize=config.robust.maximize,
         blame=blame,
         variance_loss=variance_loss,
+        one_in=config.robust.one_in,
     )
 
 
@@ -146,13 +151,30 @@ def build_network(config: ml_collections.ConfigDict) -> nn.Module:
     )
 
 
-def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """Adam under a bound on the global gradient norm."""
+def build_optimizer(config: ml_collections.ConfigDict, lazy: int = 1) -> optax.GradientTransformation:
+    """Adam under a bound on the global gradient norm, `lazy` times as large where a term is so many times as heavy."""
     learning_rate = choose(LEARNING_RATES, config, "train.decay")
     return optax.chain(
-        optax.clip_by_global_norm(config.train.clip_norm),
+        optax.clip_by_global_norm(lazy * config.train.clip_norm),
         optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
     )
+
+
+def _plan(config, apply, objective_at, plain_at, schedule):
+    c, total = config.robust, config.train.steps
+    start = total if config.objective == "denoising" else round(c.start_step if c.start_step >= 1 else c.start_step * total)
+    if c.weight == "adaptive" and not (start or config.init_from):
+        raise UserError(
+            "config.robust.weight='adaptive' follows what plain steps measure: set config.robust.start_step above 0, or "
+            "config.init_from to a finished run"
+        )
+
+    def step(objective, lazy):
+        optimizer = build_optimizer(config, lazy)
+        return make_train_step(apply, objective, schedule, optimizer, config.train.ema_decay, parallel.average, start)
+
+    with refused("config.robust"):
+        return Plan(total, plain=step(plain_at, 1), full=step(objective_at, c.every), start=start, every=c.every)
 
 
 def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
@@ -170,8 +192,12 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     prediction = build_prediction(config, schedule)
     network = build_network(config)
     variance_loss = build_variance_loss(config, schedule, prediction.parameterization)
-    objective = choose(OBJECTIVES, config, "objective", schedule, prediction.parameterization, variance_loss)
-    optimizer = build_optimizer(config)
+    process = (schedule, prediction.parameterization, variance_loss)
+
+    def objective_at(measured):
+        return choose(OBJECTIVES, config, "objective", process, levels.crossing(measured, config.robust.explained))
+
+    objective_at(levels.create())  # a value that cannot be is refused here
     solve = build_sampler(config, schedule)
 
     def init(key):
@@ -198,10 +224,8 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
         start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         return solve(denoise, step_keys, prior(start_keys, shape, schedule.prior_std))
 
-    train_step = make_train_step(
-        apply_train, objective, schedule.training_time, optimizer, config.train.ema_decay, parallel.average
-    )
+    plan = _plan(config, apply_train, objective_at, lambda seen: denoising(*process), schedule)
     with refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # a shape that the network cannot take is refused here
     sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)
-    return Experiment(init, train_step, optimizer, sampler, evaluate_network, model)
+    return Experiment(init, plan, build_optimizer(config), sampler, evaluate_network, model)

@@ -71,10 +71,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             folder,
             data.train,
             experiment.init,
-            experiment.train_step,
+            experiment.plan,
             experiment.optimizer,
             title,
             on_sample=draw_and_save,
+            begin=_begin(config, experiment),
         )
 
     restored = restore(config, folder, experiment)
@@ -87,6 +88,15 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
+
+
+def _begin(config, experiment):
+    """What becomes of a fresh state: with `init_from`, the averaged parameters of a finished run, and what it measured."""
+    if not config.init_from:
+        return lambda fresh: fresh
+    before = restore(config, pathlib.Path(config.init_from).expanduser().absolute(), experiment).state
+    params = before.ema_params
+    return lambda fresh: fresh._replace(params=params, ema_params=params, levels=before.levels)
 
 
 def restore(config: ml_collections.ConfigDict, folder: pathlib.Path, experiment: builders.Experiment) -> Restored:

@@ -16,6 +16,16 @@ VARIANTS = {
     "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
     "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
+    # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising.
+    "robust_adaptive": {
+        "objective": "equivariance",
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 20.0, "start_step": 0.25},
+    },
+    # The same at a fifth more than the cost of plain denoising: the term on an eighth of each batch.
+    "robust_fast": {
+        "objective": "equivariance",
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 20.0, "start_step": 0.25, "one_in": 8},
+    },
 }
 
 
@@ -88,6 +98,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
     config.variant = ""  # set by `with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
+    config.init_from = ""  # workdir of a finished run of the same network: start from its parameters (fine-tuning)
     config.objective = "denoising"  # denoising | equivariance | invariance (set by the variant)
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
@@ -211,11 +222,19 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.attack_steps = 1  # adversarial: K; 1 is the paper's FGSM
     robust.step_size = 1.25  # adversarial: length of a step over the radius; the fast-AT habit for K = 1
     robust.random_start = True  # adversarial: start in the ball; the gradient of J is zero at its centre
-    robust.weight = "paper"  # paper: lambda sqrt(3) / r | cutoff: kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha
+    # paper: lambda sqrt(3) / r | cutoff: kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha | adaptive: a cutoff that
+    # follows the data's noise floor, cut = cut_factor u*, u* the level at which a share `explained` of the noise is told
+    robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
-    robust.kappa0 = 5.0  # cutoff: shrinkage of the variance well below the cut
+    robust.kappa0 = 5.0  # cutoff, adaptive: shrinkage of the variance well below the cut
     robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
-    robust.exponent = 4.0  # cutoff: sharpness of the fall
+    robust.exponent = 4.0  # cutoff, adaptive: sharpness of the fall
+    robust.explained = 0.2  # adaptive: 0.2 puts u* at half the std of noise that fills all directions
+    robust.cut_factor = 1.0  # adaptive: cut over u*
+    # the cost of the term
+    robust.start_step = 0.0  # first step with the term; below 1: a share of all steps; plain denoising before it
+    robust.every = 1  # k: the term is in every k-th step, k times as heavy
+    robust.one_in = 1  # m: the term is computed on every m-th example of the batch, m times as heavy
 
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()

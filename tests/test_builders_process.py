@@ -39,7 +39,7 @@ def test_one_step_and_one_draw(variant, overrides):
     config = _config(variant, overrides)
     experiment = builders.build(config, (3,))
     fresh = state.create(experiment.init(jax.random.key(0)), experiment.optimizer)
-    one_device = jax.vmap(experiment.train_step, axis_name=parallel.AXIS)
+    one_device = jax.vmap(experiment.plan.full, axis_name=parallel.AXIS)
     keys, x0 = jax.random.split(jax.random.key(1), (1, 16)), jax.random.normal(jax.random.key(2), (1, 16, 3))
     after, metrics = jax.jit(one_device)(jax.tree.map(lambda leaf: leaf[None], fresh), keys, x0)
     assert all(np.all(np.isfinite(value)) for value in metrics.values())

@@ -41,7 +41,7 @@ def first_step(config):
     experiment = builders.build(config, data.train.shape[1:])
     run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     before = jax.device_get(parallel.first_replica(run.params))
-    step = parallel.parallel_train_step(experiment.train_step)
+    step = parallel.parallel_train_step(experiment.plan.full)
     # Two steps: the learning rate warms up from zero.
     for batch in parallel.shard(iter([data.train[np.arange(8)]] * 3)):
         run, metrics = step(run, jax.random.key(1), batch)
@@ -76,7 +76,7 @@ def test_the_step_of_cifar10_at_its_true_size():
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda x: jax.ShapeDtypeStruct((8, *x.shape), x.dtype), fresh)
     batch = jax.ShapeDtypeStruct((8, config.train.batch_size // 8, *shape), jnp.uint8)
-    after, metrics = jax.eval_shape(parallel.parallel_train_step(experiment.train_step), run, jax.random.key(1), batch)
+    after, metrics = jax.eval_shape(parallel.parallel_train_step(experiment.plan.full), run, jax.random.key(1), batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), run)
     assert "violation" in metrics
 

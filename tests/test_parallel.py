@@ -24,7 +24,7 @@ config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
 data = builders_data.build_data(config)
 experiment = builders.build(config, data.train.shape[1:])
 run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
-step = parallel.parallel_train_step(experiment.train_step)
+step = parallel.parallel_train_step(experiment.plan.full)
 losses = []
 for batch in parallel.shard(iter(data.train[:96].reshape(6, 16, 8, 8, 1))):
     run, metrics = step(run, jax.random.key(1), batch)

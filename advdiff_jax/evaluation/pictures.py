@@ -59,11 +59,11 @@ def show(x: np.ndarray, clean: np.ndarray, basis: np.ndarray | None, count: int)
 
 def curves(rows: list[dict[str, float]]) -> Figure:
     """Training curves from the rows of metrics.jsonl: a panel a metric, logarithmic where it is positive."""
-    names = [name for name in rows[-1] if name not in ("step", "steps_per_second")] if rows else []
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("step", "steps_per_second")]
     figure = Figure(figsize=(3.2 * max(1, len(names)), 2.6), dpi=100, layout="constrained")
     for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-        values = [row[name] for row in rows]
-        axes.plot([row["step"] for row in rows], values, color=INK)
+        steps, values = zip(*((row["step"], row[name]) for row in rows if name in row), strict=True)
+        axes.plot(steps, values, color=INK)
         axes.set(title=name, xlabel="step", yscale="log" if min(values) > 0 else "linear")
         axes.grid(alpha=0.3)
     return figure

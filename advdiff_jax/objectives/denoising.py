@@ -31,6 +31,14 @@ def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.
     return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
 
 
+def noise_error(parameterization: Parameterization, prediction: jax.Array, noised: Noised) -> jax.Array:
+    """|| eps_th - eps ||^2 [B] of a prediction in any parameterisation: 1 where nothing of the noise is told."""
+    found, wanted = (
+        parameterization.invert(value, noised.x, noised.alpha, noised.sigma).eps for value in (prediction, noised.target)
+    )
+    return mean_square(jax.lax.stop_gradient(found - wanted))
+
+
 VarianceLoss = Callable[..., jax.Array]
 
 
@@ -54,6 +62,7 @@ def denoising(schedule: Schedule, parameterization: Parameterization, variance_l
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
         loss = mean_square(prediction - noised.target)
         extra = variance_loss(prediction, variance, noised, x0, t)
-        return sum(extra.values(), loss), {"denoising": loss, **extra}
+        aux = {"denoising": loss, "noise_error": noise_error(parameterization, prediction, noised), **extra}
+        return sum(extra.values(), loss), aux
 
     return objective

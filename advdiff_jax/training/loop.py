@@ -21,6 +21,7 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer
 from advdiff_jax.training.log import MetricsLog
+from advdiff_jax.training.plan import Plan
 
 
 def train(
@@ -28,12 +29,13 @@ def train(
     workdir: pathlib.Path,
     examples: Examples,
     init: Callable[[jax.Array], Any],
-    train_step: Callable,
+    plan: Plan,
     optimizer: optax.GradientTransformation,
     title: str,
     on_sample: Callable[[int, Any], None] = lambda step, params: None,
+    begin: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
 ) -> None:
-    """Trains to `config.train.steps`, from the newest checkpoint under `workdir` if there is one.
+    """Trains to `plan.total` steps, from the newest checkpoint under `workdir` if there is one.
 
     Order of the resume: the step comes from the checkpoint; the batch and every random key are functions of (seed, step),
     so nothing else needs to be restored and the run continues bit for bit.
@@ -43,10 +45,11 @@ def train(
         workdir: existing folder; checkpoints, metrics.jsonl and TensorBoard events go there.
         examples: the training set as the model sees it, [N, ...]; uint8 pictures are converted on the device.
         init: key -> initial parameters.
-        train_step: pure step of `training.step`, built with `parallel.average`.
-        optimizer: what `train_step` was built with.
+        plan: pure steps of `training.step`, built with `parallel.average`, and which is done when.
+        optimizer: what they were built with.
         title: shown beside the progress.
         on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
+        begin: what a run without a checkpoint makes of the freshly initialised state.
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoints are damaged.
@@ -59,20 +62,17 @@ def train(
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
     seconds_before = restored.meta["train_seconds"] if restored else 0.0
-    if first_step >= cfg.steps:
+    if first_step >= plan.total:
         checkpointer.close()
         return
 
-    replicated = parallel.replicate(restored.state if restored else fresh)
+    replicated = parallel.replicate(restored.state if restored else begin(fresh))
     processes = jax.process_index(), jax.process_count()
     source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip)
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    step_fn = parallel.parallel_train_step(train_step)
-    # Compiled here for its cost; the first call below finds it compiled. (A compiled pmap refuses several processes.)
-    compiled = step_fn.lower(replicated, step_key, first_batch).compile()
-    flops = compiled.cost_analysis()["flops"] * jax.device_count()
+    step_fns, flops = _compile(plan, replicated, step_key, first_batch)
 
     started = time.perf_counter()
 
@@ -82,32 +82,45 @@ def train(
         checkpointer.save(replicated, meta)
 
     step, window, window_started = first_step, [], started
-    log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, cfg.steps, title)
+    log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, plan.total, title)
     try:
         with log, _stop_signals() as stop:
             for batch in itertools.chain([first_batch], feed):
-                replicated, metrics = step_fn(replicated, step_key, batch)
+                replicated, metrics = step_fns[plan.is_full(step)](replicated, step_key, batch)
                 step += 1
                 window.append(metrics)
-                if step % cfg.log_every == 0 or step == cfg.steps:
+                if step % cfg.log_every == 0 or step == plan.total:
                     row = _mean(window)  # the only wait for the device, once a window
                     now = time.perf_counter()
                     row["steps_per_second"] = len(window) / (now - window_started)
                     _check_finite(row, step)
                     log.write(step, row)
                     window, window_started = [], now
-                if step % cfg.checkpoint_every == 0 or step == cfg.steps or stop.is_set():
+                if step % cfg.checkpoint_every == 0 or step == plan.total or stop.is_set():
                     _check_finite(_mean([metrics]), step)
                     save(step)
                 if stop.is_set():
                     raise KeyboardInterrupt
-                if cfg.sample_every and step % cfg.sample_every == 0 and step < cfg.steps:
+                if cfg.sample_every and step % cfg.sample_every == 0 and step < plan.total:
                     on_sample(step, replicated.ema_params)
-                if step == cfg.steps:
+                if step == plan.total:
                     break
     finally:
         iterator.close()
         checkpointer.close()
+
+
+def _compile(plan, replicated, key, batch):
+    """{has the term: its mapped step}, of those that the plan uses, and the mean FLOPs of a step over the whole run.
+
+    Compiled here for their cost; the first call finds them compiled. (A compiled pmap refuses several processes.)
+    """
+    step_fns, flops = {}, 0.0
+    for full, (share, train_step) in plan.parts().items():
+        step_fns[full] = parallel.parallel_train_step(train_step)
+        compiled = step_fns[full].lower(replicated, key, batch).compile()
+        flops += share * compiled.cost_analysis()["flops"] * jax.device_count()
+    return step_fns, flops
 
 
 @contextlib.contextmanager
@@ -134,7 +147,8 @@ def _stop_signals():
 
 def _mean(window):
     rows = jax.device_get([parallel.first_replica(metrics) for metrics in window])
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    names = dict.fromkeys(name for row in rows for name in row)  # a step without the second term has fewer of them
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def _check_finite(row, step):

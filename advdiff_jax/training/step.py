@@ -1,5 +1,6 @@
 """The pure train step: (state, keys, batch) -> (state, metrics)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,27 +8,34 @@ import jax.numpy as jnp
 import optax
 
 from advdiff_jax.data.wire import to_float
+from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.training import levels
+from advdiff_jax.training.levels import Levels
 from advdiff_jax.training.state import TrainState
 
 
 def make_train_step(
     apply: Callable[..., jax.Array],
-    objective: Callable,
-    training_time: Callable[[jax.Array], jax.Array],
+    objective_at: Callable[[Levels], Callable],
+    schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
+    measure_until: int = 0,
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the step.
 
     Args:
         apply: (params, x [B, ...], t [B], dropout_keys [B]) -> prediction [B, ...].
-        objective: see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else.
-        training_time: u ~ U[0, 1) -> time.
+        objective_at: levels -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else.
+            An objective that looks at how well the model does at each noise level is built inside the step.
+        schedule: the process; its `training_time` draws t.
         optimizer: an optax transformation.
         ema_decay: decay of the average of the parameters; ramped up as min(decay, (1 + step) / (10 + step)), so that
             short runs do not average over their initialisation.
         average: mean of a pytree over devices; the identity on one.
+        measure_until: steps before this one add the batch's `noise_error` to the state's levels: those before a second term
+            comes in, which changes the error.
 
     Returns:
         train_step(state, keys, x0): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
@@ -35,21 +43,30 @@ def make_train_step(
         the batch: `loss`, those of the objective, and `grad_norm`.
     """
 
-    def loss_fn(params, keys, x0):
+    def loss_fn(params, keys, x0, seen):
         time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-        t = training_time(jax.vmap(jax.random.uniform)(time_keys))
-        # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
-        loss, aux = objective(lambda x, t: apply(params, x, t, dropout_keys), objective_keys, x0, t)
-        return jnp.mean(loss), {"loss": loss, **aux}
+        t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
+
+        def predict(x, t):
+            # The dropout keys are fixed here: within a step the network is one function, with one mask per example. A term
+            # that looks at every m-th example finds that example's mask.
+            return apply(params, x, t, dropout_keys[:: len(dropout_keys) // len(x)])
+
+        loss, aux = objective_at(seen)(predict, objective_keys, x0, t)
+        return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
     def train_step(state, keys, x0):
-        gradients, aux = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0))
-        gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
+        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0), state.levels)
+        error, seen = aux.pop("noise_error", None), state.levels
+        if error is not None and measure_until:
+            updated = levels.update(seen, schedule.noise_to_signal(t), error)
+            seen = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, seen)
+        gradients, metrics, seen = average((gradients, jax.tree.map(jnp.mean, aux), seen))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
         metrics["grad_norm"] = optax.global_norm(gradients)
-        return TrainState(state.step + 1, params, opt_state, ema_params), metrics
+        return TrainState(state.step + 1, params, opt_state, ema_params, seen), metrics
 
     return train_step
