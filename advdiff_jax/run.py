@@ -14,7 +14,7 @@ from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, pictures, report
-from advdiff_jax.training import loop, parallel, state
+from advdiff_jax.training import levels, loop, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer, Restored
 from advdiff_jax.training.log import read_metrics
 
@@ -53,6 +53,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     experiment = builders.build(config, data.train.shape[1:])
     # Refuses now what would otherwise fail after the training.
     builders_evaluation.evaluate(config, data, wire.first(data.train, 64))
+    begin = _begin(config, experiment, folder) if mode == "train" else None
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():
@@ -75,7 +76,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             experiment.optimizer,
             title,
             on_sample=draw_and_save,
-            begin=_begin(config, experiment),
+            begin=begin,
         )
 
     restored = restore(config, folder, experiment)
@@ -85,14 +86,16 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     if first:
         model = experiment.model(restored.state.ema_params)
         results = builders_evaluation.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
+        if levels.is_measured(restored.state.levels):
+            results["noise_level"] = float(levels.crossing(restored.state.levels, config.robust.explained))
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
 
 
-def _begin(config, experiment):
+def _begin(config, experiment, folder):
     """What becomes of a fresh state: with `init_from`, the averaged parameters of a finished run, and what it measured."""
-    if not config.init_from:
+    if not config.init_from or (folder / "checkpoints").exists():
         return lambda fresh: fresh
     before = restore(config, pathlib.Path(config.init_from).expanduser().absolute(), experiment).state
     params = before.ema_params

@@ -62,3 +62,8 @@ def crossing(levels: Levels, share: float | jax.Array) -> jax.Array:
     low, high = jnp.maximum(below, 0), jnp.maximum(below, 0) + 1
     part = jnp.clip((share - q[low]) / jnp.maximum(q[high] - q[low], 1e-6), 0.0, 1.0)
     return jnp.exp(jnp.where(below < 0, x[0], x[low] + part * (x[high] - x[low])))
+
+
+def is_measured(levels: Levels) -> bool:
+    """Whether any batch has been added."""
+    return bool(jnp.sum(levels.count) > 2.0 * jnp.sum(create().count))

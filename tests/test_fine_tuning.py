@@ -1,0 +1,74 @@
+"""A finished run made robust: `init_from` starts from its parameters, and from what it measured of the noise."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from advdiff_jax import builders, run
+from advdiff_jax.errors import UserError
+from advdiff_jax.training import levels
+from configs import plane3d
+
+
+def tiny(variant):
+    config = plane3d.get_config(variant)
+    config.train.update({"steps": 60, "batch_size": 64, "warmup_steps": 5, "log_every": 10, "ema_decay": 0.9})
+    config.data.num_examples, config.network.width, config.evaluation.num_samples = 500, 16, 64
+    config.sampling.steps, config.sampling.batch_size = 4, 8
+    config.evaluation.metrics, config.evaluation.field_levels = ("plane",), (0.1,)
+    return config
+
+
+def state_of(config, folder):
+    return run.restore(config, folder, builders.build(config, (3,))).state
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    run.run(tiny("ddpm"), folder, "train")
+    return folder
+
+
+def losses(folder):
+    return [json.loads(line)["denoising"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_fine_tuning_starts_where_the_finished_run_ended(plain, tmp_path):
+    config = tiny("robust_fast")
+    config.init_from, config.robust.start_step = str(plain), 0.0
+    run.run(config, tmp_path / "tuned", "train")
+    assert losses(tmp_path / "tuned")[0] < 0.9 * losses(plain)[0]
+    # With no plain steps of its own, the noise floor is the one that the finished run measured.
+    before, after = state_of(tiny("ddpm"), plain), state_of(config, tmp_path / "tuned")
+    jax.tree.map(np.testing.assert_array_equal, before.levels, after.levels)
+    assert float(np.sum(before.levels.count)) > 2 * float(np.sum(levels.create().count))
+    first = json.loads((tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()[0])
+    assert "violation" in first
+
+
+def test_a_late_start_measures_and_then_regularises(tmp_path):
+    config = tiny("robust_adaptive")
+    config.robust.start_step = 0.5
+    run.run(config, tmp_path / "late", "train")
+    rows = [json.loads(line) for line in (tmp_path / "late" / "metrics.jsonl").read_text().splitlines()]
+    assert ["violation" in row for row in rows] == [False] * 3 + [True] * 3
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    results = json.loads((tmp_path / "late" / "results.json").read_text())
+    assert results["noise_level"] > 0.0
+
+
+def test_what_cannot_be_started_from_is_refused(plain, tmp_path):
+    config = tiny("robust_adv")
+    config.init_from = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"nowhere holds no checkpoint yet"):
+        run.run(config, tmp_path / "a", "train")
+    config.init_from, config.network.width = str(plain), 32
+    with pytest.raises(UserError, match="another network"):
+        run.run(config, tmp_path / "b", "train")
+    config = tiny("robust_fast")
+    config.robust.start_step = 0.0
+    with pytest.raises(UserError, match=r"config\.robust\.weight='adaptive' follows what plain steps measure"):
+        run.run(config, tmp_path / "c", "train")
