@@ -11,22 +11,15 @@ import ml_collections
 import numpy as np
 import optax
 
+from advdiff_jax.builders_objectives import budgeted, build_step, entry
 from advdiff_jax.builders_process import build_prediction, build_sampler, build_schedule, build_variance_loss
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation.fields import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
-from advdiff_jax.objectives import weights
-from advdiff_jax.objectives.denoising import denoising
-from advdiff_jax.objectives.equivariance import equivariance
-from advdiff_jax.perturbation import radius
-from advdiff_jax.perturbation.adversarial import adversarial
-from advdiff_jax.perturbation.ball import BALLS
-from advdiff_jax.perturbation.random import random
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import parallel
-from advdiff_jax.training.step import make_train_step
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -44,28 +37,6 @@ NETWORKS = {
         dtype,
         outputs,
     ),
-}
-
-RADII = {
-    "state_units": lambda c: radius.state_units(c.rho, c.bias_min, c.bias_max),
-    "noise_units": lambda c: radius.noise_units(c.rho, c.bias_min, c.bias_max),
-    "constant": lambda c: radius.constant(c.constant),
-}
-
-PERTURBATIONS = {
-    "random": lambda c, ball: random(ball),
-    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
-}
-
-WEIGHTS = {
-    "paper": lambda c: weights.paper(c.lam),
-    "cutoff": lambda c: weights.cutoff(c.kappa0, c.cut, c.exponent),
-}
-
-OBJECTIVES = {
-    "denoising": lambda c, *process: denoising(*process),
-    "equivariance": lambda c, *process: _regularised(c, *process, blame="noise"),
-    "invariance": lambda c, *process: _regularised(c, *process, blame="data"),
 }
 
 LEARNING_RATES = {
@@ -112,6 +83,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         ("train", "log_every"),
         ("train", "checkpoint_every"),
         ("train", "keep_checkpoints"),
+        ("neighbours", "updates"),
         ("sampling", "batch_size"),
         ("evaluation", "num_samples"),
         ("evaluation", "grid"),
@@ -125,20 +97,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _regularised(config, schedule, parameterization, variance_loss, blame):
-    ball = pick(BALLS, config, "robust.ball")
-    return equivariance(
-        schedule,
-        parameterization,
-        radius=choose(RADII, config, "robust.radius"),
-        perturb=choose(PERTURBATIONS, config, "robust.perturbation", ball),
-        weight=choose(WEIGHTS, config, "robust.weight"),
-        maximize=config.robust.maximize,
-        blame=blame,
-        variance_loss=variance_loss,
-    )
-
-
 def build_network(config: ml_collections.ConfigDict) -> nn.Module:
     """The score network, without parameters."""
     return choose(
@@ -147,8 +105,9 @@ def build_network(config: ml_collections.ConfigDict) -> nn.Module:
 
 
 def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """Adam under a bound on the global gradient norm."""
-    learning_rate = choose(LEARNING_RATES, config, "train.decay")
+    """Adam under a bound on the global gradient norm; the learning rate follows `train.steps`, however many updates one has."""
+    of_step, updates = choose(LEARNING_RATES, config, "train.decay"), entry(config).updates(config)
+    learning_rate = of_step if updates == 1 else lambda count: of_step(count // updates)
     return optax.chain(
         optax.clip_by_global_norm(config.train.clip_norm),
         optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
@@ -165,12 +124,12 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     Raises:
         UserError: an unknown name or a value that cannot be.
     """
+    config = budgeted(config)
     check(config)
     schedule = build_schedule(config)
     prediction = build_prediction(config, schedule)
     network = build_network(config)
     variance_loss = build_variance_loss(config, schedule, prediction.parameterization)
-    objective = choose(OBJECTIVES, config, "objective", schedule, prediction.parameterization, variance_loss)
     optimizer = build_optimizer(config)
     solve = build_sampler(config, schedule)
 
@@ -198,9 +157,9 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
         start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         return solve(denoise, step_keys, prior(start_keys, shape, schedule.prior_std))
 
-    train_step = make_train_step(
-        apply_train, objective, schedule.training_time, optimizer, config.train.ema_decay, parallel.average
-    )
+    process = schedule, prediction.parameterization, variance_loss
+    training = schedule.training_time, optimizer, config.train.ema_decay, parallel.average
+    train_step = build_step(config, *process, apply_train, *training)
     with refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # a shape that the network cannot take is refused here
     sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)

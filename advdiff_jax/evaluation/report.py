@@ -34,6 +34,7 @@ MEANING = {
     "fd_digits_cnn_dirty": "the same for the training data: this network hardly sees noise",
     "nn_distance_ratio": "nearest over second nearest training example; near 1: no memorisation",
     "near_duplicates": "share of samples much nearer to one training example than to any other",
+    "network_evaluations": "passes of an example through the network: forward 1, backward to the input 1, full backward 2",
     "flops_per_step": "floating point operations of a training step",
     "steps_per_second": "training speed",
     "train_seconds": "time spent training",

@@ -32,6 +32,7 @@ def train(
     optimizer: optax.GradientTransformation,
     title: str,
     on_sample: Callable[[int, Any], None] = lambda step, params: None,
+    noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Trains to `config.train.steps`, from the newest checkpoint under `workdir` if there is one.
 
@@ -47,6 +48,7 @@ def train(
         optimizer: what `train_step` was built with.
         title: shown beside the progress.
         on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
+        noise_std: for an oracle, indices [n] -> noise of these examples [n]; the batches are then (examples, noise).
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoints are damaged.
@@ -65,7 +67,7 @@ def train(
 
     replicated = parallel.replicate(restored.state if restored else fresh)
     processes = jax.process_index(), jax.process_count()
-    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip)
+    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip, noise_std=noise_std)
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)

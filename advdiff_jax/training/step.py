@@ -30,26 +30,43 @@ def make_train_step(
         average: mean of a pytree over devices; the identity on one.
 
     Returns:
-        train_step(state, keys, x0): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
-        are taken to [-1, 1] here, on the device. Metrics are means over
-        the batch: `loss`, those of the objective, and `grad_norm`.
+        train_step(state, keys, batch): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
+        are taken to [-1, 1] here, on the device; or a tuple of these and what the objective is told of each example.
+        Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
     """
+    update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, keys, x0):
-        time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-        t = training_time(jax.vmap(jax.random.uniform)(time_keys))
+    def loss_fn(params, keys, x0, *known):
+        t, objective_keys, dropout_keys = draw_times(keys, training_time)
         # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
-        loss, aux = objective(lambda x, t: apply(params, x, t, dropout_keys), objective_keys, x0, t)
+        loss, aux = objective(lambda x, t: apply(params, x, t, dropout_keys), objective_keys, x0, t, *known)
         return jnp.mean(loss), {"loss": loss, **aux}
 
-    def train_step(state, keys, x0):
-        gradients, aux = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0))
+    def train_step(state, keys, batch):
+        x0, *known = jax.tree.leaves(batch)
+        gradients, aux = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0), *known)
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
+        metrics["grad_norm"] = optax.global_norm(gradients)
+        state = update(state, gradients)
+        return state._replace(step=state.step + 1), metrics
+
+    return train_step
+
+
+def draw_times(keys: jax.Array, training_time: Callable) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a step draws from its keys [B]: times [B], keys of the objective [B], keys of the dropout [B]."""
+    time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+    return training_time(jax.vmap(jax.random.uniform)(time_keys)), objective_keys, dropout_keys
+
+
+def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
+    """Builds update(state, gradients) -> the state after the optimiser and the average of parameters; `step` stays."""
+
+    def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-        metrics["grad_norm"] = optax.global_norm(gradients)
-        return TrainState(state.step + 1, params, opt_state, ema_params), metrics
+        return TrainState(state.step, params, opt_state, ema_params)
 
-    return train_step
+    return update
