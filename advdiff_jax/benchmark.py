@@ -13,26 +13,28 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
 
 from advdiff_jax import benchmark_data, benchmark_sampling, builders, builders_data
+from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.training import parallel, state
 
 
 class _Step:
     """A variant's compiled steps, with a state and a batch to run them on; costs are means over the steps of its run."""
 
-    def __init__(self, config, data):
+    def __init__(self, config):
+        data = builders_data.build_data(config)
         experiment = builders.build(config, data.train.shape[1:])
         self._parts = [(share, parallel.parallel_train_step(step)) for share, step in experiment.plan.parts().values()]
         self._state = parallel.replicate(
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
-        batch = data.train[np.arange(config.train.batch_size) % len(data.train)]
+        batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=data.noise_std)[0]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
         compiled = [(share, step.lower(self._state, self._key, self._batch).compile()) for share, step in self._parts]
         self.flops = sum(share * step.cost_analysis()["flops"] for share, step in compiled) * jax.device_count()
@@ -51,22 +53,24 @@ class _Step:
         return (time.perf_counter() - started) / count
 
 
-def variants_table(name: str = "digits", rounds: int = 5, steps: int = 10) -> dict[str, dict[str, float]]:
+def variants_table(
+    name: str = "digits", rounds: int = 5, steps: int = 10, variants: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Costs of a training step of every variant.
 
     Args:
         name: a file of `configs/` without its ending.
         rounds: rounds of timing; medians over them are reported.
         steps: steps of a variant in a round.
+        variants: which, besides `ddpm`; all if none are named.
 
     Returns:
         variant -> `flops` (all devices), `flops_ratio`, `temp_bytes_ratio`, `seconds` (median of a step),
         `seconds_ratio` (median of the rounds' ratios).
     """
     get_config = importlib.import_module(f"configs.{name}").get_config
-    variants = importlib.import_module("configs.default").VARIANTS
-    data = builders_data.build_data(get_config("ddpm"))
-    measured = {variant: _Step(get_config(variant), data) for variant in variants}
+    variants = dict.fromkeys(("ddpm", *(variants or importlib.import_module("configs.default").VARIANTS)))
+    measured = {variant: _Step(get_config(variant)) for variant in variants}
     for step in measured.values():
         step.seconds(2)  # warms the caches
     timings = [{variant: step.seconds(steps) for variant, step in measured.items()} for _ in range(rounds)]
@@ -101,6 +105,7 @@ def main() -> None:
     parser.add_argument("--config", default="digits", help="a file of configs/, without its ending")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
+    parser.add_argument("--variants", nargs="+", default=(), help="which variants, besides ddpm; all by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--data", action="store_true", help="pictures a second of the data pipeline, and of the CIFAR-10 step")
@@ -112,7 +117,7 @@ def main() -> None:
     elif args.sampling:
         name, table, show = "sampling", benchmark_sampling.sampling_table(), _print_numbers
     else:
-        name, table, show = "variants", variants_table(args.config, args.rounds, args.steps), _print_variants
+        name, table, show = "variants", variants_table(args.config, args.rounds, args.steps, args.variants), _print_variants
     if args.json:
         print(json.dumps({name: table}))
     else:

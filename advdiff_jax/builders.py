@@ -11,19 +11,14 @@ import ml_collections
 import numpy as np
 import optax
 
+from advdiff_jax.builders_objectives import budgeted, build_objective, entry, plan
 from advdiff_jax.builders_process import build_prediction, build_sampler, build_schedule, build_variance_loss
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation.fields import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
-from advdiff_jax.objectives import weights
 from advdiff_jax.objectives.denoising import denoising
-from advdiff_jax.objectives.equivariance import equivariance
-from advdiff_jax.perturbation import radius
-from advdiff_jax.perturbation.adversarial import adversarial
-from advdiff_jax.perturbation.ball import BALLS
-from advdiff_jax.perturbation.random import random
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import levels, parallel
 from advdiff_jax.training.plan import Plan
@@ -45,30 +40,6 @@ NETWORKS = {
         dtype,
         outputs,
     ),
-}
-
-RADII = {
-    "state_units": lambda c: radius.state_units(c.rho, c.bias_min, c.bias_max),
-    "noise_units": lambda c: radius.noise_units(c.rho, c.bias_min, c.bias_max),
-    "constant": lambda c: radius.constant(c.constant),
-}
-
-PERTURBATIONS = {
-    "random": lambda c, ball: random(ball),
-    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
-}
-
-# The last argument is the noise level that the run has measured (`training.levels`); a weight may follow it.
-WEIGHTS = {
-    "paper": lambda c, measured: weights.paper(c.lam),
-    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, c.cut, c.exponent),
-    "adaptive": lambda c, measured: weights.cutoff(c.kappa0, c.cut_factor * measured, c.exponent),
-}
-
-OBJECTIVES = {
-    "denoising": lambda c, process, measured: denoising(*process),
-    "equivariance": lambda c, process, measured: _regularised(c, process, measured, blame="noise"),
-    "invariance": lambda c, process, measured: _regularised(c, process, measured, blame="data"),
 }
 
 LEARNING_RATES = {
@@ -115,6 +86,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         ("train", "log_every"),
         ("train", "checkpoint_every"),
         ("train", "keep_checkpoints"),
+        ("neighbours", "updates"),
         ("sampling", "batch_size"),
         ("evaluation", "num_samples"),
         ("evaluation", "grid"),
@@ -128,22 +100,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _regularised(config, process, measured, blame):
-    schedule, parameterization, variance_loss = process
-    ball, weight = pick(BALLS, config, "robust.ball"), choose(WEIGHTS, config, "robust.weight", measured)
-    return equivariance(
-        schedule,
-        parameterization,
-        radius=choose(RADII, config, "robust.radius"),
-        perturb=choose(PERTURBATIONS, config, "robust.perturbation", ball),
-        weight=lambda *args: config.robust.every * weight(*args),
-        maximize=config.robust.maximize,
-        blame=blame,
-        variance_loss=variance_loss,
-        one_in=config.robust.one_in,
-    )
-
-
 def build_network(config: ml_collections.ConfigDict) -> nn.Module:
     """The score network, without parameters."""
     return choose(
@@ -152,29 +108,39 @@ def build_network(config: ml_collections.ConfigDict) -> nn.Module:
 
 
 def build_optimizer(config: ml_collections.ConfigDict, lazy: int = 1) -> optax.GradientTransformation:
-    """Adam under a bound on the global gradient norm, `lazy` times as large where a term is so many times as heavy."""
-    learning_rate = choose(LEARNING_RATES, config, "train.decay")
+    """Adam under a bound on the global gradient norm; the learning rate follows `train.steps`, however many updates one has.
+
+    The bound is `lazy` times as large in a step whose second term is so many times as heavy.
+    """
+    of_step, updates = choose(LEARNING_RATES, config, "train.decay"), entry(config).updates(config)
+    learning_rate = of_step if updates == 1 else lambda count: of_step(count // updates)
     return optax.chain(
         optax.clip_by_global_norm(lazy * config.train.clip_norm),
         optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
     )
 
 
-def _plan(config, apply, objective_at, plain_at, schedule):
-    c, total = config.robust, config.train.steps
-    start = total if config.objective == "denoising" else round(c.start_step if c.start_step >= 1 else c.start_step * total)
+def _plan(config, apply, process):
+    c = config.robust
+    start = plan(config, config.train.steps).start
     if c.weight == "adaptive" and not (start or config.init_from):
         raise UserError(
             "config.robust.weight='adaptive' follows what plain steps measure: set config.robust.start_step above 0, or "
             "config.init_from to a finished run"
         )
 
-    def step(objective, lazy):
-        optimizer = build_optimizer(config, lazy)
-        return make_train_step(apply, objective, schedule, optimizer, config.train.ema_decay, parallel.average, start)
+    def objective_at(seen):
+        return build_objective(config, process, levels.crossing(seen, c.explained))
 
-    with refused("config.robust"):
-        return Plan(total, plain=step(plain_at, 1), full=step(objective_at, c.every), start=start, every=c.every)
+    objective_at(levels.create())  # a value that cannot be is refused here
+
+    def arguments(objective, lazy, measure_until):
+        optimizer, decay = build_optimizer(config, lazy), config.train.ema_decay
+        return apply, objective, process[0], optimizer, decay, parallel.average, measure_until
+
+    plain = make_train_step(*arguments(lambda seen: denoising(*process), 1, start))
+    full = entry(config).step(config, *arguments(objective_at, c.every, 0))
+    return plan(config, config.train.steps, plain, full)
 
 
 def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
@@ -187,17 +153,12 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
     Raises:
         UserError: an unknown name or a value that cannot be.
     """
+    config = budgeted(config)
     check(config)
     schedule = build_schedule(config)
     prediction = build_prediction(config, schedule)
     network = build_network(config)
     variance_loss = build_variance_loss(config, schedule, prediction.parameterization)
-    process = (schedule, prediction.parameterization, variance_loss)
-
-    def objective_at(measured):
-        return choose(OBJECTIVES, config, "objective", process, levels.crossing(measured, config.robust.explained))
-
-    objective_at(levels.create())  # a value that cannot be is refused here
     solve = build_sampler(config, schedule)
 
     def init(key):
@@ -224,8 +185,8 @@ def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experime
         start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         return solve(denoise, step_keys, prior(start_keys, shape, schedule.prior_std))
 
-    plan = _plan(config, apply_train, objective_at, lambda seen: denoising(*process), schedule)
+    steps = _plan(config, apply_train, (schedule, prediction.parameterization, variance_loss))
     with refused(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # a shape that the network cannot take is refused here
     sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)
-    return Experiment(init, plan, build_optimizer(config), sampler, evaluate_network, model)
+    return Experiment(init, steps, build_optimizer(config), sampler, evaluate_network, model)

@@ -1,13 +1,15 @@
 """Config -> the data set, clean and as the model sees it: the dictionaries of sources and of corruptions."""
 
 import copy
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
-from advdiff_jax import cache
+from advdiff_jax import builders_objectives, cache
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.data import corruption, folder, photos, picture_corruptions, prepare, sources, stored, subspace, wire
 from advdiff_jax.data.records import Pictures
@@ -57,6 +59,11 @@ CORRUPTIONS = {
     "blur": lambda c, clean: picture_corruptions.blur(c.blur_std),
     "jpeg": lambda c, clean: picture_corruptions.jpeg(c.jpeg_quality),
 }
+# Those whose noise an oracle can be told.
+NOISE_STDS = {
+    "gaussian": lambda c: corruption.gaussian_std(c.noise_std),
+    "gaussian_range": lambda c: corruption.gaussian_range_std(c.noise_std_min, c.noise_std_max),
+}
 PICTURES_ONLY = ("salt_and_pepper", "missing_pixels", "missing_block", "blur", "jpeg")
 
 INSPECTED = 1024  # pictures of a large set that are looked at for the report
@@ -70,12 +77,15 @@ class Data(NamedTuple):
         train: the training set, [N, ...]; an array if the source is held in memory, else read and corrupted on the fly.
         inspected: indices [n] of examples for reports; all of those in memory, INSPECTED of the others.
         touched: whether each of them was chosen for corruption, [n].
+        noise_std: indices [n] -> standard deviation of the noise in these training examples [n], for an objective that is
+            told; None for all others.
     """
 
     source: sources.Source
     train: wire.Examples
     inspected: np.ndarray
     touched: np.ndarray
+    noise_std: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def build_data(config: ml_collections.ConfigDict) -> Data:
@@ -91,7 +101,20 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
         dirty = corruption.Dirty(source.train, config.data.fraction, chain, config.data.seed)
     inspected = wire.spread_indices(len(dirty), INSPECTED if source.on_the_fly else len(dirty))
     seen = dirty.look(inspected)
-    return Data(source, dirty if source.on_the_fly else seen.x, inspected, seen.touched)
+    noise_std = _noise_std(config, dirty) if builders_objectives.entry(config).knows_noise else None
+    if noise_std and not source.on_the_fly:
+        noise_std = noise_std(np.arange(len(dirty))).__getitem__  # as the examples: worked out once
+    return Data(source, dirty if source.on_the_fly else seen.x, inspected, seen.touched, noise_std)
+
+
+def _noise_std(config, dirty):
+    names, c = config.data.corruptions, config.data
+    if len(names) != 1 or names[0] not in NOISE_STDS:
+        raise UserError(
+            f"config.objective={config.objective} must know the noise of each example: need one corruption among "
+            f"{', '.join(NOISE_STDS)} in config.data.corruptions, got {', '.join(names) or 'none'}"
+        )
+    return functools.partial(dirty.noise_std, noise_std=corruption.occasional_std(c.chance[names[0]], NOISE_STDS[names[0]](c)))
 
 
 def _corruptions(config, clean):

@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders_objectives import entry
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.diffusion import parameterization as predictions
 from advdiff_jax.diffusion import schedules
@@ -72,6 +73,10 @@ def _on_grid(rule, config, schedule):
 
 def _adaptive(config, schedule):
     c = config.sampling
+    if entry(config).lowest(config):
+        raise UserError(
+            f"config.sampling.method='ode' goes down to t = 0, where {config.objective} learns nothing: take a grid"
+        )
 
     def solve(denoise, keys, x, trajectory=False):
         del keys  # nothing is random but the start
@@ -137,11 +142,18 @@ def build_variance_loss(
 
 
 def build_times(config: ml_collections.ConfigDict, schedule: schedules.Schedule) -> np.ndarray:
-    """Times of the sampler, down to 0; with "uniform" a sub-sequence of DDPM's grid where there is one."""
+    """Times of the sampler, down to 0; with "uniform" a sub-sequence of DDPM's grid where there is one.
+
+    Where the objective learns nothing below a noise level (`builders_objectives.Entry.lowest`) the times there are left out:
+    the last step goes from the lowest time that was learnt to the estimate of x0.
+    """
     grid_steps = config.diffusion.grid_steps
     if config.sampling.grid == "respaced" and not grid_steps:
         raise UserError("config.sampling.grid='respaced' needs a discrete grid: set config.diffusion.grid_steps")
-    return choose(GRIDS, config, "sampling.grid", schedule, grid_steps)
+    times = choose(GRIDS, config, "sampling.grid", schedule, grid_steps)
+    lowest = entry(config).lowest(config)
+    learnt = (times == 0.0) | (np.asarray(schedule.noise_to_signal(times)) > lowest) if lowest else times >= 0.0
+    return times[learnt]
 
 
 def build_sampler(config: ml_collections.ConfigDict, schedule: schedules.Schedule) -> Callable:

@@ -3,13 +3,12 @@
 import json
 import logging
 import pathlib
-from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_data, builders_evaluation, poison, preview, workdir
+from advdiff_jax import builders, builders_data, builders_evaluation, builders_objectives, poison, preview, workdir
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
@@ -48,6 +47,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     """
     if mode in DATA_MODES:
         return DATA_MODES[mode](config, folder)
+    config = builders_objectives.budgeted(config)
     title = f"{config.name}:{config.variant}"
     data = builders_data.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
@@ -77,6 +77,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             title,
             on_sample=draw_and_save,
             begin=begin,
+            noise_std=data.noise_std,
         )
 
     restored = restore(config, folder, experiment)
@@ -85,7 +86,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         return out / "samples" / f"step_{int(restored.state.step)}.png"
     if first:
         model = experiment.model(restored.state.ema_params)
-        results = builders_evaluation.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
+        results = builders_evaluation.evaluate(config, data, samples, model) | _cost(config, folder, restored)
         if levels.is_measured(restored.state.levels):
             results["noise_level"] = float(levels.crossing(restored.state.levels, config.robust.explained))
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
@@ -120,10 +121,11 @@ def _save_samples(config, data, samples, out, step):
     preview.draw(config, data, samples).savefig(folder / f"step_{step}.png")
 
 
-def _cost(folder: pathlib.Path, meta: dict[str, Any]) -> dict[str, float]:
+def _cost(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
     rates = [row["steps_per_second"] for row in rows]
-    cost = {"flops_per_step": meta["flops_per_step"], "train_seconds": meta["train_seconds"]}
+    cost = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
+    cost["network_evaluations"] = builders_objectives.evaluations(config, int(restored.state.step)) * config.train.batch_size
     return cost | ({"steps_per_second": float(np.median(rates))} if rates else {})
 
 

@@ -19,13 +19,25 @@ VARIANTS = {
     # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising.
     "robust_adaptive": {
         "objective": "equivariance",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 20.0, "start_step": 0.25},
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 10.0, "start_step": 0.25},
     },
     # The same at a fifth more than the cost of plain denoising: the term on an eighth of each batch.
     "robust_fast": {
         "objective": "equivariance",
         "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 20.0, "start_step": 0.25, "one_in": 8},
     },
+    # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
+    "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
+    # Neighbours; their numbers are in `config.neighbours`. Free adversarial training on the true noise (arXiv 2502.17099).
+    "at_diff": {"objective": "at_diff"},
+    # Input perturbation (arXiv 2301.11706).
+    "ddpm_ip": {"objective": "ddpm_ip"},
+    # Scheduled pseudo-Huber loss (arXiv 2403.16728).
+    "pseudo_huber": {"objective": "pseudo_huber"},
+    # Ambient denoising (arXiv 2404.10177, 2411.02780), told the noise of each example, or one guess for all. Nothing is
+    # learnt below the guess, and sampling goes from there to the estimate of x0 in one step.
+    "ambient_oracle": {"objective": "ambient_oracle"},
+    "ambient_guess": {"objective": "ambient_guess"},
 }
 
 
@@ -99,7 +111,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.variant = ""  # set by `with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
     config.init_from = ""  # workdir of a finished run of the same network: start from its parameters (fine-tuning)
-    config.objective = "denoising"  # denoising | equivariance | invariance (set by the variant)
+    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | pseudo_huber | ambient_oracle | ambient_guess
+    config.objective = "denoising"  # one of these (set by the variant)
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
@@ -209,7 +222,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.dropout = 0.0  # unet: dropout rate in the residual blocks
     network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
 
-    # --- robust: the second term (read by equivariance and invariance) ------------------------------------------------
+    # --- robust: the second term (read by equivariance, invariance, jvp) ------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()
     robust.radius = "state_units"  # state_units (the paper's table) | noise_units | constant; of the VP state in any process
     robust.rho = 2.0  # r = sigma^rho + b, sigma of the VP process
@@ -236,9 +249,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.every = 1  # k: the term is in every k-th step, k times as heavy
     robust.one_in = 1  # m: the term is computed on every m-th example of the batch, m times as heavy
 
+    # --- neighbours: each read by the objective that it names ---------------------------------------------------------
+    config.neighbours = neighbours = ml_collections.ConfigDict()
+    neighbours.updates = 3  # at_diff: K, updates of a batch; the learning rate is that of the step, and so is the decay
+    neighbours.adv_lr = 0.1  # at_diff: length of an ascent step, ||.||_2 over the example, VP state units
+    neighbours.max_norm = 0.1  # at_diff: ||delta||_2 <= sqrt(D) max_norm, VP state units
+    neighbours.gamma = 0.1  # ddpm_ip: std of the input perturbation over the noise's
+    neighbours.huber_schedule = "exponential"  # pseudo_huber: constant | exponential (c0^t) | snr ((1 - c0) / (1 + u)^2 + c0)
+    neighbours.huber_c = 0.1  # pseudo_huber: c0, in units of the prediction
+    neighbours.guess = 1.0  # ambient_guess: the noise that every example is taken to have, over data.noise_std
+    neighbours.margin = 0.05  # ambient: an example of noise s is used where sigma / alpha > (1 + margin) s
+
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()
-    train.steps = 4000  # optimiser steps
+    train.steps = 4000  # steps, a batch each
+    # A network evaluation is a forward pass of one example, or a backward pass to its input; a full backward pass is two.
+    train.budget_evaluations = 0  # stop when so many are spent, instead of at train.steps; 0: no budget
     train.batch_size = 512  # over all devices of all processes; must be divisible by their number
     train.learning_rate = 2e-3  # peak, Adam
     train.beta1 = 0.9  # Adam

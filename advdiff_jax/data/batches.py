@@ -8,7 +8,7 @@ threads or, with `num_workers`, in worker processes that take turns at whole bat
 
 import functools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -28,6 +28,7 @@ class BatchSource:
         process_index: which share.
         process_count: number of shares.
         flip: mirror every second picture [H, W, C], drawn afresh at each visit, after its corruption.
+        noise_std: for an oracle, indices [n] -> noise of these examples [n]; a batch is then the tuple (examples, noise).
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class BatchSource:
         process_index: int = 0,
         process_count: int = 1,
         flip: bool = False,
+        noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
+        self._noise_std = noise_std
         self._examples, self._batch_size, self._seed, self._flip = examples, batch_size, seed, flip
         share = batch_size // process_count
         self._share = np.arange(process_index * share, (process_index + 1) * share)
@@ -47,7 +50,7 @@ class BatchSource:
     def __len__(self) -> int:
         return np.iinfo(np.int64).max // self._batch_size
 
-    def __getitem__(self, step: int) -> np.ndarray:
+    def __getitem__(self, step: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         epochs, offsets = np.divmod(step * self._batch_size + self._share, len(self._examples))
         indices = np.empty_like(offsets)
         for epoch in np.unique(epochs):
@@ -57,7 +60,7 @@ class BatchSource:
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]
             batch = np.where(coins.astype(bool).reshape(-1, 1, 1, 1), batch[:, :, ::-1], batch)
-        return batch
+        return batch if self._noise_std is None else (batch, self._noise_std(indices))
 
 
 class _Permutations:
@@ -74,7 +77,7 @@ class _Permutations:
         return _Permutations, self._arguments  # a worker process fills its own cache
 
 
-def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahead: int = 8) -> Iterator[np.ndarray]:
+def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahead: int = 8) -> Iterator:
     """Iterates over batches `first_step`, `first_step` + 1, ...; close it to end its threads and processes.
 
     Args:

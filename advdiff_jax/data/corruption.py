@@ -19,6 +19,9 @@ from advdiff_jax.data.wire import Examples, to_bytes, to_float
 
 Corruption = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
 
+# The standard deviation of the noise that a corruption is about to add, from the same draw (for oracle baselines only).
+NoiseStd = Callable[[np.random.Generator], float]
+
 
 class Corrupted(NamedTuple):
     """Corrupted examples [n, ...] and which of them were touched [n] (for reports and oracle baselines only)."""
@@ -33,9 +36,7 @@ def gaussian(std: float) -> Corruption:
     Raises:
         ValueError: `std` is negative.
     """
-    if std < 0.0:
-        raise ValueError(f"negative noise std: {std}")
-    return lambda rng, x, index=0: x + std * rng.standard_normal(x.shape, dtype=x.dtype)
+    return _noise(gaussian_std(std))
 
 
 def gaussian_range(std_min: float, std_max: float) -> Corruption:
@@ -44,11 +45,26 @@ def gaussian_range(std_min: float, std_max: float) -> Corruption:
     Raises:
         ValueError: not 0 <= `std_min` <= `std_max`.
     """
+    return _noise(gaussian_range_std(std_min, std_max))
+
+
+def gaussian_std(std: float) -> NoiseStd:
+    """The `NoiseStd` of `gaussian`; raises ValueError as it does."""
+    if std < 0.0:
+        raise ValueError(f"negative noise std: {std}")
+    return lambda rng: std
+
+
+def gaussian_range_std(std_min: float, std_max: float) -> NoiseStd:
+    """The `NoiseStd` of `gaussian_range`; raises ValueError as it does."""
     if not 0.0 <= std_min <= std_max:
         raise ValueError(f"need 0 <= noise_std_min <= noise_std_max, got {std_min} and {std_max}")
+    return lambda rng: rng.uniform(std_min, std_max)
 
+
+def _noise(noise_std: NoiseStd) -> Corruption:
     def corrupt_one(rng, x, index=0):
-        std = x.dtype.type(rng.uniform(std_min, std_max))
+        std = x.dtype.type(noise_std(rng))
         return x + std * rng.standard_normal(x.shape, dtype=x.dtype)
 
     return corrupt_one
@@ -90,6 +106,12 @@ def occasionally(chance: float, corruption: Corruption) -> Corruption:
     return lambda rng, x, index=0: corruption(rng, x, index) if rng.uniform() < chance else x
 
 
+def occasional_std(chance: float, noise_std: NoiseStd) -> NoiseStd:
+    """The `NoiseStd` of `occasionally`, 0 where nothing is done; raises ValueError as it does."""
+    flip = occasionally(chance, lambda rng, x, index=0: noise_std(rng))
+    return lambda rng: flip(rng, 0.0, 0)
+
+
 class Dirty:
     """A data set of which a fraction is corrupted when it is asked for; a data set itself (see `wire`).
 
@@ -127,6 +149,21 @@ class Dirty:
             if touched[row]:
                 out[row] = self._corrupt_one(rng, clean[row], int(index))
         return Corrupted(out, touched)
+
+    def noise_std(self, indices: np.ndarray, noise_std: NoiseStd) -> np.ndarray:
+        """Standard deviation of the noise in the examples at `indices` [n], 0 in the untouched; no example is read.
+
+        Args:
+            indices: [n].
+            noise_std: that of the one corruption of the chain; draws are replayed from (seed, index). Bytes are clipped
+                and rounded after the noise, which this does not know.
+        """
+        stds = np.zeros(len(indices), np.float32)
+        for row, index in enumerate(indices + self._first):
+            rng = np.random.default_rng([self._seed, index])
+            if rng.uniform() < self._fraction:
+                stds[row] = noise_std(rng)
+        return stds
 
     def _corrupt_one(self, rng, example, index):
         x = to_float(example)

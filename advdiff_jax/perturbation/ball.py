@@ -17,23 +17,26 @@ import jax.numpy as jnp
 
 
 class Ball(NamedTuple):
-    """Three pure functions on one example (vmap them over a batch).
+    """Pure functions on one example (vmap them over a batch).
 
     Attributes:
         sample: (key, shape, radius []) -> a uniform draw from the ball, of that shape.
         project: (delta, radius []) -> the point of the ball nearest to delta.
         steepest: (gradient) -> the direction of steepest ascent with unit per-coordinate radius; 0 where gradient is 0.
+        energy: (radius, number of coordinates) -> E[delta_i^2] of a `sample`.
     """
 
     sample: Callable[..., jax.Array]
     project: Callable[..., jax.Array]
     steepest: Callable[..., jax.Array]
+    energy: Callable[[jax.Array, int], jax.Array]
 
 
 LINF = Ball(
     sample=lambda key, shape, radius: jax.random.uniform(key, shape, minval=-radius, maxval=radius),
     project=lambda delta, radius: jnp.clip(delta, -radius, radius),
     steepest=jnp.sign,
+    energy=lambda radius, size: radius**2 / 3.0,
 )
 
 
@@ -60,6 +63,11 @@ def _l2_steepest(gradient):
     return scaled / jnp.maximum(_rms(scaled), tiny)
 
 
-L2 = Ball(sample=_l2_sample, project=_l2_project, steepest=_l2_steepest)
+L2 = Ball(
+    sample=_l2_sample,
+    project=_l2_project,
+    steepest=_l2_steepest,
+    energy=lambda radius, size: radius**2 * size / (size + 2.0),
+)
 
 BALLS = {"linf": LINF, "l2": L2}

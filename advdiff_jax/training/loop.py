@@ -34,6 +34,7 @@ def train(
     title: str,
     on_sample: Callable[[int, Any], None] = lambda step, params: None,
     begin: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
+    noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Trains to `plan.total` steps, from the newest checkpoint under `workdir` if there is one.
 
@@ -50,6 +51,7 @@ def train(
         title: shown beside the progress.
         on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
         begin: what a run without a checkpoint makes of the freshly initialised state.
+        noise_std: for an oracle, indices [n] -> noise of these examples [n]; the batches are then (examples, noise).
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoints are damaged.
@@ -68,7 +70,7 @@ def train(
 
     replicated = parallel.replicate(restored.state if restored else begin(fresh))
     processes = jax.process_index(), jax.process_count()
-    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip)
+    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip, noise_std=noise_std)
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)

@@ -27,18 +27,19 @@ def average(tree: Any) -> Any:
 
 
 def parallel_train_step(train_step: Callable) -> Callable:
-    """Maps `train_step(state, keys, x0)` over devices.
+    """Maps `train_step(state, keys, batch)` over devices.
 
     Args:
         train_step: the pure step, built with `average` of this module.
 
     Returns:
-        step(state, base_key, x0) -> (state, metrics): the state replicated (and donated), the same typed key on every
-        device each step, x0 [local devices, batch per device, ...].
+        step(state, base_key, batch) -> (state, metrics): the state replicated (and donated), the same typed key on every
+        device each step, leaves of the batch [local devices, batch per device, ...].
     """
 
-    def device_step(state, base_key, x0):
-        return train_step(state, _example_keys(jax.random.fold_in(base_key, state.step), x0.shape[0]), x0)
+    def device_step(state, base_key, batch):
+        count = jax.tree.leaves(batch)[0].shape[0]
+        return train_step(state, _example_keys(jax.random.fold_in(base_key, state.step), count), batch)
 
     return jax.pmap(device_step, axis_name=AXIS, in_axes=(0, None, 0), donate_argnums=0)
 
@@ -84,12 +85,15 @@ def first_replica(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_shards[0].data.squeeze(0), tree)
 
 
-def shard(iterator: Iterator[np.ndarray]) -> Iterator[jax.Array]:
-    """Moves each batch to the local devices, one ahead of its use: [b, ...] -> [local devices, b / local devices, ...]."""
+def shard(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Moves each batch to the local devices, one ahead of its use: [b, ...] -> [local devices, b / local devices, ...].
+
+    A batch is an array, or a tuple of arrays with the same first axis.
+    """
     sharding, count = _local_sharding(), jax.local_device_count()
 
     def put(batch):
-        return jax.device_put(batch.reshape(count, -1, *batch.shape[1:]), sharding)
+        return jax.device_put(jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch), sharding)
 
     ahead = put(next(iterator))
     for batch in iterator:

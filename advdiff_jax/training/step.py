@@ -38,35 +38,52 @@ def make_train_step(
             comes in, which changes the error.
 
     Returns:
-        train_step(state, keys, x0): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
-        are taken to [-1, 1] here, on the device. Metrics are means over
-        the batch: `loss`, those of the objective, and `grad_norm`.
+        train_step(state, keys, batch): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
+        are taken to [-1, 1] here, on the device; or a tuple of these and what the objective is told of each example.
+        Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
     """
+    update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, keys, x0, seen):
-        time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-        t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
+    def loss_fn(params, seen, keys, x0, *known):
+        t, objective_keys, dropout_keys = draw_times(keys, schedule)
 
         def predict(x, t):
             # The dropout keys are fixed here: within a step the network is one function, with one mask per example. A term
             # that looks at every m-th example finds that example's mask.
             return apply(params, x, t, dropout_keys[:: len(dropout_keys) // len(x)])
 
-        loss, aux = objective_at(seen)(predict, objective_keys, x0, t)
+        loss, aux = objective_at(seen)(predict, objective_keys, x0, t, *known)
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
-    def train_step(state, keys, x0):
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, keys, to_float(x0), state.levels)
+    def train_step(state, keys, batch):
+        x0, *known = jax.tree.leaves(batch)
+        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, state.levels, keys, to_float(x0), *known)
         error, seen = aux.pop("noise_error", None), state.levels
         if error is not None and measure_until:
             updated = levels.update(seen, schedule.noise_to_signal(t), error)
             seen = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, seen)
         gradients, metrics, seen = average((gradients, jax.tree.map(jnp.mean, aux), seen))
+        metrics["grad_norm"] = optax.global_norm(gradients)
+        state = update(state, gradients)
+        return state._replace(step=state.step + 1, levels=seen), metrics
+
+    return train_step
+
+
+def draw_times(keys: jax.Array, schedule: Schedule) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a step draws from its keys [B]: times [B], keys of the objective [B], keys of the dropout [B]."""
+    time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+    return schedule.training_time(jax.vmap(jax.random.uniform)(time_keys)), objective_keys, dropout_keys
+
+
+def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
+    """Builds update(state, gradients) -> the state after the optimiser and the average of parameters; `step` stays."""
+
+    def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-        metrics["grad_norm"] = optax.global_norm(gradients)
-        return TrainState(state.step + 1, params, opt_state, ema_params, seen), metrics
+        return state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
 
-    return train_step
+    return update

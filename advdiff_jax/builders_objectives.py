@@ -1,0 +1,221 @@
+"""Config -> the objective and the step that minimises it, with what they cost: the dictionary of `objectives`."""
+
+import bisect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from advdiff_jax.choices import choose, pick, refused
+from advdiff_jax.errors import UserError
+from advdiff_jax.objectives import pseudo_huber, weights
+from advdiff_jax.objectives.ambient import ambient
+from advdiff_jax.objectives.at_diff import at_diff
+from advdiff_jax.objectives.ddpm_ip import ddpm_ip
+from advdiff_jax.objectives.denoising import denoising
+from advdiff_jax.objectives.equivariance import equivariance
+from advdiff_jax.objectives.jvp import jvp
+from advdiff_jax.perturbation import radius
+from advdiff_jax.perturbation.adversarial import adversarial
+from advdiff_jax.perturbation.ball import BALLS
+from advdiff_jax.perturbation.random import random
+from advdiff_jax.training import levels
+from advdiff_jax.training.free import make_ascent, make_free_step
+from advdiff_jax.training.plan import Plan
+from advdiff_jax.training.step import make_train_step
+
+RADII = {
+    "state_units": lambda c: radius.state_units(c.rho, c.bias_min, c.bias_max),
+    "noise_units": lambda c: radius.noise_units(c.rho, c.bias_min, c.bias_max),
+    "constant": lambda c: radius.constant(c.constant),
+}
+
+PERTURBATIONS = {
+    "random": lambda c, ball: random(ball),
+    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
+}
+
+# Evaluations that a perturbation costs by itself: a forward and a backward to the input for each step of an ascent.
+PERTURBATION_UNITS = {"random": lambda c: 0.0, "adversarial": lambda c: 2.0 * c.attack_steps}
+
+# The last argument is the noise level that the run has measured (`training.levels`); a weight may follow it.
+WEIGHTS = {
+    "paper": lambda c, measured: weights.paper(c.lam),
+    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, c.cut, c.exponent),
+    "adaptive": lambda c, measured: weights.cutoff(c.kappa0, c.cut_factor * measured, c.exponent),
+}
+
+HUBER_SCHEDULES = {
+    "constant": lambda c: pseudo_huber.constant(c.huber_c),
+    "exponential": lambda c: pseudo_huber.exponential(c.huber_c),
+    "snr": lambda c: pseudo_huber.snr(c.huber_c),
+}
+
+
+class Entry(NamedTuple):
+    """What a name of `config.objective` stands for; every field but `build` takes the config alone, or is a constant.
+
+    Attributes:
+        build: (config, (schedule, parameterization, variance_loss), measured noise level) -> objective.
+        units: network evaluations per example of a step, where a forward pass is 1, a backward pass to the input 1, and one to
+            the parameters as well 2; a forward-mode derivative costs a forward pass more.
+        updates: optimiser updates a step.
+        step: (config, *arguments of `training.step.make_train_step`) -> train_step.
+        knows_noise: whether it is told the noise of each example.
+        lowest: noise-to-signal below which nothing is learnt: the sampler goes from there to the estimate of x0.
+    """
+
+    build: Callable
+    units: Callable[[ml_collections.ConfigDict], float] = lambda c: 3.0
+    updates: Callable[[ml_collections.ConfigDict], int] = lambda c: 1
+    step: Callable = lambda c, *arguments: make_train_step(*arguments)
+    knows_noise: bool = False
+    lowest: Callable[[ml_collections.ConfigDict], float] = lambda c: 0.0
+
+
+def _weight(config, measured):
+    """lambda_t; a lazy term is as many times heavier as it is rarer."""
+    weight = choose(WEIGHTS, config, "robust.weight", measured)
+    return lambda *args: config.robust.every * weight(*args)
+
+
+def _regularised(blame):
+    def build(config, process, measured):
+        schedule, parameterization, variance_loss = process
+        return equivariance(
+            schedule,
+            parameterization,
+            radius=choose(RADII, config, "robust.radius"),
+            perturb=choose(PERTURBATIONS, config, "robust.perturbation", pick(BALLS, config, "robust.ball")),
+            weight=_weight(config, measured),
+            maximize=config.robust.maximize,
+            blame=blame,
+            variance_loss=variance_loss,
+            one_in=config.robust.one_in,
+        )
+
+    return build
+
+
+def _jvp(config, process, measured):
+    schedule, parameterization, variance_loss = process
+    return jvp(
+        schedule,
+        parameterization,
+        radius=choose(RADII, config, "robust.radius"),
+        ball=pick(BALLS, config, "robust.ball"),
+        weight=_weight(config, measured),
+        variance_loss=variance_loss,
+    )
+
+
+def _huber(config, process, measured):
+    c = choose(HUBER_SCHEDULES, config, "neighbours.huber_schedule")
+    return pseudo_huber.pseudo_huber(*process[:2], c, process[2])
+
+
+def _free_step(config, apply, objective_at, *arguments):
+    n, (*arguments, _) = config.neighbours, arguments  # nothing is measured: the error is that of a moved state
+    if config.robust.start_step or config.robust.every > 1:
+        raise UserError("config.objective='at_diff' has several updates in each step: it takes no robust.start_step or .every")
+    objective, ascend = objective_at(levels.create()), make_ascent(n.adv_lr, n.max_norm)
+    return make_free_step(apply, objective, *arguments, updates=n.updates, ascend=ascend)
+
+
+def _guess(config):
+    return config.neighbours.guess * config.data.noise_std
+
+
+def _ambient(guess):
+    return lambda c, process, measured: ambient(*process[:2], c.neighbours.margin, guess(c), process[2])
+
+
+def _term_units(config):
+    """A plain step; and forward and full backward at x_t + delta, after the ascent, on one in `one_in` examples."""
+    ascent = pick(PERTURBATION_UNITS, config, "robust.perturbation")(config.robust)
+    return 3.0 + (3.0 + ascent) / max(1, config.robust.one_in)
+
+
+OBJECTIVES = {
+    "denoising": Entry(lambda c, process, measured: denoising(*process)),
+    "equivariance": Entry(_regularised("noise"), _term_units),
+    "invariance": Entry(_regularised("data"), _term_units),
+    "jvp": Entry(_jvp, units=lambda c: 6.0),
+    "at_diff": Entry(
+        lambda c, process, measured: at_diff(*process),
+        units=lambda c: 3.0 * c.neighbours.updates,
+        updates=lambda c: c.neighbours.updates,
+        step=_free_step,
+    ),
+    "ddpm_ip": Entry(lambda c, process, measured: ddpm_ip(*process[:2], c.neighbours.gamma, process[2])),
+    "pseudo_huber": Entry(_huber),
+    "ambient_oracle": Entry(_ambient(lambda c: None), knows_noise=True),
+    "ambient_guess": Entry(_ambient(_guess), lowest=lambda c: (1.0 + c.neighbours.margin) * _guess(c)),
+}
+
+
+def entry(config: ml_collections.ConfigDict) -> Entry:
+    """The entry of `config.objective`; raises UserError if it is not known."""
+    return pick(OBJECTIVES, config, "objective")
+
+
+def build_objective(config: ml_collections.ConfigDict, process: tuple, measured: jax.Array) -> Callable:
+    """The objective that a config names.
+
+    Args:
+        config: a config of `configs/`.
+        process: schedule, parameterisation, and the variance loss of `builders_process.build_variance_loss`.
+        measured: noise level that the run has measured, [], for a weight that follows it.
+
+    Raises:
+        UserError: an unknown name or a value that cannot be.
+    """
+    with refused(f"config.objective={config.objective}"):
+        return entry(config).build(config, process, measured)
+
+
+def plan(config: ml_collections.ConfigDict, total: int, plain=None, full=None) -> Plan:
+    """Which of `total` steps has the objective (`full`), and which are plain denoising before it or between.
+
+    Raises:
+        UserError: `robust.start_step` or `robust.every` that cannot be.
+    """
+    c = config.robust
+    start = round(c.start_step if c.start_step >= 1 else c.start_step * total)
+    with refused("config.robust"):
+        return Plan(total, plain, full, total if config.objective == "denoising" else start, c.every)
+
+
+def evaluations(config: ml_collections.ConfigDict, steps: int) -> float:
+    """Network evaluations per example of the first `steps` steps of a run that is as long, in the units of `Entry.units`.
+
+    A forward pass is 1, a backward pass to the input 1, a full backward pass 2: a step of DDPM is 3, of Robust_ran 6, of
+    Robust_adv 6 + 2 K.
+    """
+    units = {False: 3.0, True: float(entry(config).units(config))}
+    return steps * sum(share * units[full] for full, (share, _) in plan(config, steps).parts().items())
+
+
+def budgeted(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config with `train.steps` set to what `train.budget_evaluations` pays for; itself if there is no budget.
+
+    Doing it twice changes nothing.
+
+    Raises:
+        UserError: the budget is negative or does not pay for one step.
+    """
+    budget, batch_size = config.train.budget_evaluations, config.train.batch_size
+    if not budget or batch_size < 1 or evaluations(config, 1) <= 0.0:  # what costs nothing cannot be: `builders.check`
+        return config
+    # Costs grow with the number of steps: the largest that is paid for.
+    most = budget // batch_size + 1
+    steps = bisect.bisect_right(range(most), budget, lo=1, key=lambda n: evaluations(config, n) * batch_size) - 1
+    if steps < 1:
+        raise UserError(
+            f"config.train.budget_evaluations={budget} does not pay for one step: a batch of {batch_size} "
+            f"costs {evaluations(config, 1) * batch_size:g} evaluations"
+        )
+    paid = config.copy_and_resolve_references()
+    paid.train.steps = steps
+    return paid

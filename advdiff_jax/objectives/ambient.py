@@ -1,0 +1,88 @@
+r"""Ambient denoising (Daras et al., arXiv 2404.10177, 2411.02780): learns the clean law from data of known noise.
+
+An example x_n = x0 + s n carries Gaussian noise of std s, its own. In noise-to-signal u = sigma / alpha, with y = x_t / alpha
+and D the estimate of x0 (their VE form; u is their sigma_t, s their sigma_n): for u > s
+
+    y = x_n + sqrt(u^2 - s^2) z,     || (1 - s^2/u^2) D(y) + (s^2/u^2) y - x_n ||^2 u^4 / (u^2 - s^2)^2
+
+The prediction of x_n is linear in D, and the published weight is what makes its error that of D itself: the loss equals
+
+    || D(y) - x~ ||^2     x~ = x_n - s^2 / sqrt(u^2 - s^2) z,     and y = x~ + u e~ with e~ = u / sqrt(u^2 - s^2) z
+
+Hence here it is plain denoising with the target of (x~, e~), in any process and any parameterisation. E[x~ | y] = E[x0 | y],
+so the best D is the clean posterior mean; a clean example (s = 0) has x~ = x0, e~ = z: the loss is that of `denoising`.
+
+An example says nothing about u <= s, and next to it its target varies like 1 / (u^2 - s^2): it is used for u > (1 + margin) s.
+A time drawn below is drawn again from the same law above (their code, too, draws each time above the example's level).
+So every example counts in every batch, unless the process never reaches its noise: then its loss is 0.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
+from advdiff_jax.diffusion.schedules import Schedule, bcast
+from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
+
+
+def ambient(
+    schedule: Schedule,
+    parameterization: Parameterization,
+    margin: float = 0.05,
+    guess: float | None = None,
+    variance_loss: VarianceLoss = no_variance,
+):
+    """Builds the objective of the module docstring; the norm is a mean over dimensions.
+
+    Args:
+        schedule: alpha and sigma.
+        parameterization: what the network predicts.
+        margin: examples are used where u > (1 + margin) s.
+        guess: one s for all examples, in the data's units; None: the objective is told that of each.
+        variance_loss: must be `no_variance`: the bound on the clean likelihood needs clean data.
+
+    Returns:
+        objective(predict, keys [B], x0 [B, ...], t [B], noise_std [B]) -> (loss [B], aux); without `noise_std` for a guess.
+
+    Raises:
+        ValueError: `margin` is not positive, `guess` is negative, or a variance is to be learnt.
+    """
+    if margin <= 0.0 or (guess or 0.0) < 0.0:
+        raise ValueError(f"need margin > 0 and a guess >= 0 of the noise, got {margin} and {guess}")
+    if variance_loss is not no_variance:
+        raise ValueError("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
+
+    def objective(predict, keys, x0, t, noise_std):
+        noise_keys, time_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        lowest = (1.0 + margin) * noise_std
+        again = _time_above(schedule, lowest, jax.vmap(jax.random.uniform)(time_keys))
+        t = jnp.where(schedule.noise_to_signal(t) > lowest, t, again)
+        u = schedule.noise_to_signal(t)
+        usable = u > lowest
+        # Where it is not usable the loss is dropped; its gradient must be finite all the same.
+        rest = bcast(jnp.where(usable, jnp.sqrt(jnp.maximum(1.0 - (noise_std / u) ** 2, 1e-6)), 1.0), x0)
+
+        z = jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(noise_keys, x0)
+        alpha, sigma, s = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0), bcast(noise_std, x0)
+        x = alpha * x0 + sigma * rest * z
+        target = parameterization.target(x0 - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)
+        prediction, _ = split_variance(predict(x, t), x)
+        loss = jnp.where(usable, mean_square(prediction - target), 0.0)
+        return loss, {"denoising": loss}
+
+    if guess is None:
+        return objective
+    return lambda predict, keys, x0, t: objective(predict, keys, x0, t, jnp.full_like(t, guess))
+
+
+def _time_above(schedule, lowest, v):
+    """A time drawn as training draws it, given that sigma / alpha is above `lowest`; v ~ U[0, 1), all of shape [B]."""
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        below = schedule.noise_to_signal(schedule.training_time(middle)) <= lowest
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    share = jax.lax.fori_loop(0, 24, halve, (jnp.zeros_like(v), jnp.ones_like(v)))[1]  # of the times that lie below
+    return schedule.training_time(share + (1.0 - share) * v)
