@@ -11,12 +11,15 @@ import pathlib
 import ml_collections
 import numpy as np
 
-from advdiff_jax import workdir
+from advdiff_jax import transfer_mode, workdir
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, pictures, report
 from advdiff_jax.run import DATA_MODES, run
 
 log = logging.getLogger(__name__)
+
+# Modes that show a list of runs as one.
+JOINT_MODES = {"transfer": transfer_mode.transfer_of_many}
 
 Table = dict[str, dict[str, tuple[float, float]]]
 
@@ -62,6 +65,8 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     """
     index, count = _parse_shard(shard)
     runs = expand(config)
+    if mode in JOINT_MODES:
+        return JOINT_MODES[mode](runs, folder, config.name)
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)
         opened = run(one, _run_folder(folder, label, seed), mode)

@@ -25,6 +25,9 @@ EXACT_LAWS = {
         sources.mixture_means(c.dim, c.components, c.spread),
         np.tile(c.component_std**2 * np.eye(c.dim), (c.components, 1, 1)),
     ),
+    "gaussian": lambda c, source: exact.mixture(
+        np.ones(1), np.zeros((1, len(c.stds))), np.diag(np.square(np.asarray(c.stds, float)))[None]
+    ),
 }
 
 

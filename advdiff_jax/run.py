@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_data, builders_evaluation, poison, preview, workdir
+from advdiff_jax import builders, builders_data, builders_evaluation, poison, preview, transfer_mode, workdir
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
@@ -26,8 +26,8 @@ def _prepare(config, folder):
     return preview.preview(config, folder)
 
 
-# Modes that look at the data and train nothing.
-DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison}
+# Modes that look at the data, or at the config, and train nothing.
+DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison, "transfer": transfer_mode.transfer_mode}
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> pathlib.Path:
@@ -38,7 +38,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         folder: the workdir.
         mode: "train" trains (or resumes), then samples and evaluates; "sample" draws from the newest checkpoint into
             samples/; "evaluate" also writes results.json and report.html; "prepare" downloads and prepares the data and,
-            as "preview", writes preview/; "poison" writes poison/, see `advdiff_jax.poison`.
+            as "preview", writes preview/; "poison" writes poison/, see `advdiff_jax.poison`, and "transfer" transfer/, see
+            `advdiff_jax.transfer_mode`.
 
     Returns:
         the file to open: report.html, or the sample picture, or the poisoned data set.
@@ -84,7 +85,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     if first:
         model = experiment.model(restored.state.ema_params)
         results = builders_evaluation.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
-        _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
+        (out / "plots").mkdir(exist_ok=True)
+        gains, transfer = transfer_mode.measured(config, data, samples, out / "plots")
+        results |= gains
+        _write_report(config, data, model, results, folder, out, int(restored.state.step), title, [transfer])
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
 
@@ -136,7 +140,7 @@ def _draw_fields(config, data, model, plots):
     ]
 
 
-def _write_report(config, data, model, results, folder, out, step, title):
+def _write_report(config, data, model, results, folder, out, step, title, more):
     plots = out / "plots"
     shown, statistics = preview.sections(config, data, preview.statistics(data), plots)
     pictures.curves(read_metrics(folder)).savefig(plots / "curves.png")
@@ -150,6 +154,7 @@ def _write_report(config, data, model, results, folder, out, step, title):
             table=[("name", "value", "meaning")]
             + [(name, report.number(value), report.MEANING.get(name, "")) for name, value in results.items()],
         ),
+        *more,
         *([report.Section("The score and its paths", pictures=drawn)] if drawn else []),
         report.Section("Training", pictures=[report.picture(plots / "curves.png", "Means over logged windows.", wide=True)]),
         report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),

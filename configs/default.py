@@ -92,8 +92,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    # plane3d | mixture | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG, JPEG,
-    # WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
+    # plane3d | mixture | gaussian | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG,
+    # JPEG, WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
     data.source = "plane3d"  # one of these
     data.seed = 0  # seeds the synthetic training set and its corruption, so that runs with other seeds share their data
     data.num_examples = 20_000  # size of a synthetic training set
@@ -103,6 +103,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.spread = 1.0  # mixture: standard deviation of the means
     data.component_std = 0.05  # mixture: standard deviation of each Gaussian
     data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
+    data.stds = (0.05, 0.1, 0.2, 0.5, 1.0)  # gaussian: standard deviation of each coordinate
     # pictures
     data.size = 32  # side in pixels, after crop and resize (array: the side that it has)
     data.channels = 3  # 1: grey, 3: RGB; pictures of other modes are converted
