@@ -148,7 +148,8 @@ def _score_error(config, source, model):
     clean = source.clean(np.random.default_rng(0), c.num_samples)
     levels = np.geomspace(*c.score_range, c.score_levels)
     results = {"score_error": ground_truth.score_error(model, truth, clean, levels, jax.random.key(0))}
-    if section := fields.section(source.plane, clean.shape[1:]):
+    section = fields.section(source.plane, clean.shape[1:])
+    if section and c.field_levels:
         found, wanted = (fields.score_field(one, section, c.field_levels, fields.limit(source)) for one in (model, truth))
         results["score_error_grid"] = ground_truth.grid_error(found, wanted)
     return results

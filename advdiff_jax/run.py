@@ -119,10 +119,10 @@ def _cost(folder: pathlib.Path, meta: dict[str, Any]) -> dict[str, float]:
 
 
 def _draw_fields(config, data, model, plots):
-    """Score field and trajectories, model against truth; nothing where the law is not known or cannot be drawn."""
+    """Score field and trajectories, model against truth; nothing where the law is not known or no level is asked for."""
     law, shape = builders_evaluation.exact_law(config, data.source), data.train.shape[1:]
     where = fields.section(data.source.plane, shape)
-    if law is None or where is None:
+    if law is None or where is None or not config.evaluation.field_levels:
         return []
     truth = fields.Model(model.schedule, exact.denoiser(law, model.schedule))
     levels, half_side = config.evaluation.field_levels, fields.limit(data.source)

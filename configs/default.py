@@ -262,7 +262,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
     evaluation.score_levels = 16  # score_error: how many, even in the logarithm
-    evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn
+    evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn; (): no fields, no paths
     evaluation.likelihood_points = 500  # likelihood: clean points
     evaluation.likelihood_probes = 1  # likelihood: Hutchinson probes above 16 dimensions
     evaluation.likelihood_bin = 1.0  # likelihood: side of a level; 2 / 255 for 8-bit pictures; 1: a density
@@ -277,16 +277,31 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
 
 def ablation(
-    name: str, summary: str, base: ml_collections.ConfigDict, runs: dict, seeds: tuple, metrics: tuple
+    name: str,
+    summary: str,
+    base: ml_collections.ConfigDict,
+    runs: dict,
+    seeds: tuple,
+    metrics: tuple,
+    figures: tuple = ("bars",),
+    frontier: tuple = (),
 ) -> ml_collections.ConfigDict:
-    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys)."""
+    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys).
+
+    A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
+    a run without a group is done once and shown in every setting.
+    """
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
     config.summary = summary  # first line of the joint report
     config.base = base  # the full config under every run: --config.base.a.b=value reaches them all
     config.seeds = seeds  # each run once per seed
     config.metrics = metrics  # columns of the joint table
+    # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group)
+    config.figures = figures  # any of these
+    config.frontier = frontier  # frontier: the metrics of the x and of the y axis
     config.runs = ml_collections.ConfigDict()
+    config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
     for label, overrides in runs.items():
         config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
         config.runs[label].update(overrides)
