@@ -1,5 +1,6 @@
 """One run: train, sample, evaluate, report, in one workdir."""
 
+import functools
 import json
 import logging
 import pathlib
@@ -13,7 +14,7 @@ from advdiff_jax import builders, builders_data, builders_evaluation, poison, pr
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import fields, pictures, report
+from advdiff_jax.evaluation import fields, inner, pictures, report
 from advdiff_jax.training import loop, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer, Restored
 from advdiff_jax.training.log import read_metrics
@@ -87,7 +88,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         results = builders_evaluation.evaluate(config, data, samples, model) | _cost(folder, restored.meta)
         (out / "plots").mkdir(exist_ok=True)
         gains, transfer = transfer_mode.measured(config, data, samples, out / "plots")
-        results |= gains
+        predict = functools.partial(experiment.predict, restored.state.ema_params)
+        results |= gains | builders_evaluation.inner_maximisation(config, data, predict)
+        if hiding := inner.warning(results, config.evaluation.overfitting_ratio):
+            log.warning("%s: %s", title, hiding)
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title, [transfer])
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
@@ -151,6 +155,7 @@ def _write_report(config, data, model, results, folder, out, step, title, more):
         statistics,
         report.Section(
             "Results",
+            text=inner.warning(results, config.evaluation.overfitting_ratio),
             table=[("name", "value", "meaning")]
             + [(name, report.number(value), report.MEANING.get(name, "")) for name, value in results.items()],
         ),

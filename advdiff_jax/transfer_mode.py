@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_data, builders_process, workdir
+from advdiff_jax import builders, builders_data, builders_evaluation, builders_process, workdir
 from advdiff_jax.choices import choose, pick
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import transfer
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # The second term of an objective, as what it blames for a shift of the state; None: no second term, a gain of 1. An objective
 # that is not here has no closed form.
-BLAMES = {"denoising": None, "equivariance": "noise", "invariance": "data"}
+BLAMES = {"denoising": None, **builders_evaluation.BLAMED}
 # Their steps depend on the state in another way than linearly: no curve of the sampler's own.
 NOT_LINEAR = ("predictor_corrector",)
 # Points drawn to find the sampler's own gain: two, which are the same up to their sign, unless it draws noise; then so many

@@ -267,6 +267,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.likelihood_probes = 1  # likelihood: Hutchinson probes above 16 dimensions
     evaluation.likelihood_bin = 1.0  # likelihood: side of a level; 2 / 255 for 8-bit pictures; 1: a density
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
+    # adversarial: a warning where ten steps find so many times the violation that training sees. 1 on a network that is linear
+    # within the radius, a little above it on a good one; a network that bends where FGSM ends shows several.
+    evaluation.overfitting_ratio = 2.0  # violation under PGD over that under the configured perturbation
     evaluation.features = "digits_cnn"  # fd: feature network
     evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_ref("cache_dir")  # of the findings of a folder's check: the same place

@@ -34,6 +34,10 @@ MEANING = {
     "fd_digits_cnn_dirty": "the same for the training data: this network hardly sees noise",
     "nn_distance_ratio": "nearest over second nearest training example; near 1: no memorisation",
     "near_duplicates": "share of samples much nearer to one training example than to any other",
+    "inner_pgd10_over_fgsm": "violation under ten small steps over that under the perturbation trained against; far above 1: "
+    "catastrophic overfitting",
+    "inner_random_over_fgsm": "the same under a random perturbation of the same radius",
+    "inner_free_over_fgsm": "the same along the gradient of the denoising loss, which costs no pass of its own",
     "gain_largest": "standard deviation of samples over the training data's, in the direction where that is largest",
     "gain_smallest": "the same where it is smallest: below 1 where noise was left out, or signal smoothed away",
     "gain_error": "RMS over principal directions of that gain minus the linear model's; see the transfer curve",
