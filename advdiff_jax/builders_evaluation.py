@@ -191,15 +191,16 @@ def inner_maximisation(config: ml_collections.ConfigDict, data: Data, predict: C
     radius, weight = choose(builders.RADII, config, "robust.radius"), choose(builders.WEIGHTS, config, "robust.weight")
     configured = choose(builders.PERTURBATIONS, config, "robust.perturbation", ball)
 
-    def build(perturb):
-        maximize, blame = config.robust.maximize, BLAMED[config.objective]
+    maximize, blame = config.robust.maximize, BLAMED[config.objective]
+
+    def build(perturb, maximize):
         return equivariance(schedule, parameterization, radius, perturb, weight, maximize, blame)
 
     @jax.jit
     def at(keys, x0):
         time_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
-        return inner.violations(build, configured, ball, schedule, parameterization, predict, keys, x0, t)
+        return inner.violations(build, maximize, configured, ball, schedule, parameterization, predict, keys, x0, t)
 
     x0 = wire.spread(data.train, INNER_EXAMPLES)
     keys = jax.random.split(jax.random.key(0), len(x0))

@@ -27,6 +27,7 @@ def test_on_a_linear_network_one_step_finds_all(ball):
     found = measured(lambda x, t: 0.5 * x, ball=ball)
     assert found["inner_pgd10_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
     assert found["inner_free_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
+    assert found["inner_worst10_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
     # A random point of the box has a third of its corners' energy, one of the ball D / (D + 2).
     assert found["inner_random_over_fgsm"] == pytest.approx({"linf": 1 / 3, "l2": 3 / 5}[ball], rel=0.1)
     assert inner.warning(found, 2.0) == ""
@@ -56,6 +57,7 @@ def test_every_choice_of_the_objective_is_that_of_the_config(blame):
         config, builders_data.build_data(config), lambda x, t: experiment.predict(params, x, t)
     )
     assert found["inner_pgd10_over_fgsm"] == pytest.approx(1.0, rel=1e-4)  # the same steps from the same start
+    assert found["inner_worst10_over_fgsm"] == pytest.approx(1.0, rel=1e-4)
     assert found["inner_random_over_fgsm"] < 1.0
 
 

@@ -38,7 +38,8 @@ def free(ball: Ball, schedule: Schedule, parameterization: Parameterization, pre
 
 
 def violations(
-    build: Callable[[Perturb], Callable],
+    build: Callable[[Perturb, str], Callable],
+    maximize: str,
     configured: Perturb,
     ball: Ball,
     schedule: Schedule,
@@ -51,7 +52,8 @@ def violations(
     """The violation of the second term under four perturbations, of the same radius at the same (t, eps); pure.
 
     Args:
-        build: perturb -> the objective (`objectives.equivariance`) that uses it; all else of it stays.
+        build: (perturb, what it maximises) -> the objective (`objectives.equivariance`); all else of it stays.
+        maximize: what training maximises, "shift" or "violation".
         configured: what the network was trained against.
         ball: the set of perturbations.
         schedule: alpha and sigma.
@@ -62,15 +64,18 @@ def violations(
         t: times, [B].
 
     Returns:
-        "fgsm" (the configured one), "pgd10", "random" and "free" -> violation [B], in units of the prediction squared.
+        "fgsm" (the configured one), "pgd10", "random", "free" and "worst10" (ten steps on the violation itself, whatever
+        training maximises: a shift as large as can be need not violate most) -> violation [B], prediction units squared.
     """
-    perturbations = {
-        "fgsm": configured,
-        "pgd10": adversarial(ball, PGD_STEPS, PGD_STEP_SIZE, random_start=True),
-        "random": random(ball),
-        "free": free(ball, schedule, parameterization, predict, x0, t),
+    pgd = adversarial(ball, PGD_STEPS, PGD_STEP_SIZE, random_start=True)
+    objectives = {
+        "fgsm": build(configured, maximize),
+        "pgd10": build(pgd, maximize),
+        "worst10": build(pgd, "violation"),
+        "random": build(random(ball), maximize),
+        "free": build(free(ball, schedule, parameterization, predict, x0, t), maximize),
     }
-    return {name: build(perturb)(predict, keys, x0, t)[1]["violation"] for name, perturb in perturbations.items()}
+    return {name: objective(predict, keys, x0, t)[1]["violation"] for name, objective in objectives.items()}
 
 
 def ratios(found: dict[str, jax.Array]) -> dict[str, float]:

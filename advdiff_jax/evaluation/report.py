@@ -36,6 +36,7 @@ MEANING = {
     "near_duplicates": "share of samples much nearer to one training example than to any other",
     "inner_pgd10_over_fgsm": "violation under ten small steps over that under the perturbation trained against; far above 1: "
     "catastrophic overfitting",
+    "inner_worst10_over_fgsm": "the same under ten small steps on the violation itself, whatever training maximises",
     "inner_random_over_fgsm": "the same under a random perturbation of the same radius",
     "inner_free_over_fgsm": "the same along the gradient of the denoising loss, which costs no pass of its own",
     "gain_largest": "standard deviation of samples over the training data's, in the direction where that is largest",
