@@ -22,8 +22,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "sample", "evaluate", "prepare", "preview", "poison"],
-    "train also samples and evaluates at the end; prepare gets the data, preview shows them, poison attacks them.",
+    ["train", "sample", "evaluate", "prepare", "preview", "poison", "transfer"],
+    "train also samples and evaluates at the end; prepare gets the data, preview shows them, poison attacks them; "
+    "transfer shows what radius and weight will do, before any training.",
 )
 _SHARD = flags.DEFINE_string("shard", "0/1", "Ablations: i/n runs every n-th run of the list, from the i-th (0 <= i < n).")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one process a host of a pod.")

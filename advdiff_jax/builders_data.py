@@ -21,6 +21,7 @@ SOURCES = {
     "mixture": lambda c: sources.mixture(
         c.num_examples, c.seed, c.dim, c.components, c.spread, c.component_std, c.outlier_fraction
     ),
+    "gaussian": lambda c: sources.gaussian(c.num_examples, c.seed, c.stds),
     "digits": lambda c: sources.digits(),
     "photo_crops": lambda c: sources.pictures(photos.photo_crops(c.num_examples, c.seed, c.size)),
     "folder": lambda c: sources.pictures(

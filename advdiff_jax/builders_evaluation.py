@@ -4,18 +4,25 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from advdiff_jax import builders_objectives, builders_process
 from advdiff_jax.builders_data import Data
-from advdiff_jax.choices import pick, refused
+from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.data import sources, subspace, wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import fidelity, fields, ground_truth, memorization
+from advdiff_jax.evaluation import fidelity, fields, ground_truth, inner, memorization
 from advdiff_jax.evaluation.features import FEATURES
 from advdiff_jax.evaluation.fields import Model
+from advdiff_jax.objectives import weights
+from advdiff_jax.objectives.equivariance import equivariance
+from advdiff_jax.perturbation.ball import BALLS
 
+BLAMED = {"equivariance": "noise", "invariance": "data"}  # objectives with a second term: what it blames for a shift
+INNER_EXAMPLES, INNER_BATCH = 512, 64  # looked at by the detector of overfitting, and how many at once
 CHECKED = 256  # examples of a reference set that are looked at where only mistakes are looked for
 
 EXACT_LAWS = {
@@ -24,6 +31,9 @@ EXACT_LAWS = {
         np.full(c.components, 1.0 / c.components),
         sources.mixture_means(c.dim, c.components, c.spread),
         np.tile(c.component_std**2 * np.eye(c.dim), (c.components, 1, 1)),
+    ),
+    "gaussian": lambda c, source: exact.mixture(
+        np.ones(1), np.zeros((1, len(c.stds))), np.diag(np.square(np.asarray(c.stds, float)))[None]
     ),
 }
 
@@ -145,7 +155,8 @@ def _score_error(config, source, model):
     clean = source.clean(np.random.default_rng(0), c.num_samples)
     levels = np.geomspace(*c.score_range, c.score_levels)
     results = {"score_error": ground_truth.score_error(model, truth, clean, levels, jax.random.key(0))}
-    if section := fields.section(source.plane, clean.shape[1:]):
+    section = fields.section(source.plane, clean.shape[1:])
+    if section and c.field_levels:
         found, wanted = (fields.score_field(one, section, c.field_levels, fields.limit(source)) for one in (model, truth))
         results["score_error_grid"] = ground_truth.grid_error(found, wanted)
     return results
@@ -161,3 +172,41 @@ def _likelihood(config, source, model):
             model, points, jax.random.key(0), c.likelihood_probes, c.likelihood_bin
         )
     }
+
+
+def inner_maximisation(config: ml_collections.ConfigDict, data: Data, predict: Callable) -> dict[str, float]:
+    """Whether an adversarially trained network hides from its own FGSM (`evaluation.inner`), on training data over random t.
+
+    Args:
+        config: reads `objective`, `robust`, `diffusion`.
+        data: examples of its training set are used, with keys that are the same for every run.
+        predict: (x [B, ...], t [B]) -> the network's prediction.
+
+    Returns:
+        name -> ratio of violations; empty for objectives without an inner maximisation.
+    """
+    if config.objective not in BLAMED or config.robust.perturbation != "adversarial":
+        return {}
+    schedule, ball = builders_process.build_schedule(config), pick(BALLS, config, "robust.ball")
+    parameterization = builders_process.build_prediction(config, schedule).parameterization
+    radius = choose(builders_objectives.RADII, config, "robust.radius")
+    configured = choose(builders_objectives.PERTURBATIONS, config, "robust.perturbation", ball)
+
+    maximize, blame = config.robust.maximize, BLAMED[config.objective]
+
+    def build(perturb, maximize):
+        return equivariance(
+            schedule, parameterization, radius, perturb, weights.paper(), maximize, blame
+        )  # weighs nothing here
+
+    @jax.jit
+    def at(keys, x0):
+        time_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
+        return inner.violations(build, maximize, configured, ball, schedule, parameterization, predict, keys, x0, t)
+
+    x0 = wire.spread(data.train, INNER_EXAMPLES)
+    keys = jax.random.split(jax.random.key(0), len(x0))
+    whole = max(INNER_BATCH, len(x0) // INNER_BATCH * INNER_BATCH)  # batches of one shape: one program
+    found = [at(keys[i : i + INNER_BATCH], x0[i : i + INNER_BATCH]) for i in range(0, min(whole, len(x0)), INNER_BATCH)]
+    return inner.ratios(jax.tree.map(lambda *parts: jnp.concatenate(parts), *found))

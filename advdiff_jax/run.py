@@ -1,5 +1,6 @@
 """One run: train, sample, evaluate, report, in one workdir."""
 
+import functools
 import json
 import logging
 import pathlib
@@ -8,11 +9,20 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_data, builders_evaluation, builders_objectives, poison, preview, workdir
+from advdiff_jax import (
+    builders,
+    builders_data,
+    builders_evaluation,
+    builders_objectives,
+    poison,
+    preview,
+    transfer_mode,
+    workdir,
+)
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import fields, pictures, report
+from advdiff_jax.evaluation import fields, inner, pictures, report
 from advdiff_jax.training import levels, loop, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer, Restored
 from advdiff_jax.training.log import read_metrics
@@ -25,8 +35,8 @@ def _prepare(config, folder):
     return preview.preview(config, folder)
 
 
-# Modes that look at the data and train nothing.
-DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison}
+# Modes that look at the data, or at the config, and train nothing.
+DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison, "transfer": transfer_mode.transfer_mode}
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> pathlib.Path:
@@ -37,7 +47,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         folder: the workdir.
         mode: "train" trains (or resumes), then samples and evaluates; "sample" draws from the newest checkpoint into
             samples/; "evaluate" also writes results.json and report.html; "prepare" downloads and prepares the data and,
-            as "preview", writes preview/; "poison" writes poison/, see `advdiff_jax.poison`.
+            as "preview", writes preview/; "poison" writes poison/, see `advdiff_jax.poison`, and "transfer" transfer/, see
+            `advdiff_jax.transfer_mode`.
 
     Returns:
         the file to open: report.html, or the sample picture, or the poisoned data set.
@@ -89,7 +100,13 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         results = builders_evaluation.evaluate(config, data, samples, model) | _cost(config, folder, restored)
         if levels.is_measured(restored.state.levels):
             results["noise_level"] = float(levels.crossing(restored.state.levels, config.robust.explained))
-        _write_report(config, data, model, results, folder, out, int(restored.state.step), title)
+        (out / "plots").mkdir(exist_ok=True)
+        gains, transfer = transfer_mode.measured(config, data, samples, out / "plots", results.get("noise_level"))
+        predict = functools.partial(experiment.predict, restored.state.ema_params)
+        results |= gains | builders_evaluation.inner_maximisation(config, data, predict)
+        if hiding := inner.warning(results, config.evaluation.overfitting_ratio):
+            log.warning("%s: %s", title, hiding)
+        _write_report(config, data, model, results, folder, out, int(restored.state.step), title, [transfer])
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
 
@@ -130,10 +147,10 @@ def _cost(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Res
 
 
 def _draw_fields(config, data, model, plots):
-    """Score field and trajectories, model against truth; nothing where the law is not known or cannot be drawn."""
+    """Score field and trajectories, model against truth; nothing where the law is not known or no level is asked for."""
     law, shape = builders_evaluation.exact_law(config, data.source), data.train.shape[1:]
     where = fields.section(data.source.plane, shape)
-    if law is None or where is None:
+    if law is None or where is None or not config.evaluation.field_levels:
         return []
     truth = fields.Model(model.schedule, exact.denoiser(law, model.schedule))
     levels, half_side = config.evaluation.field_levels, fields.limit(data.source)
@@ -151,7 +168,7 @@ def _draw_fields(config, data, model, plots):
     ]
 
 
-def _write_report(config, data, model, results, folder, out, step, title):
+def _write_report(config, data, model, results, folder, out, step, title, more):
     plots = out / "plots"
     shown, statistics = preview.sections(config, data, preview.statistics(data), plots)
     pictures.curves(read_metrics(folder)).savefig(plots / "curves.png")
@@ -162,9 +179,11 @@ def _write_report(config, data, model, results, folder, out, step, title):
         statistics,
         report.Section(
             "Results",
+            text=inner.warning(results, config.evaluation.overfitting_ratio),
             table=[("name", "value", "meaning")]
             + [(name, report.number(value), report.MEANING.get(name, "")) for name, value in results.items()],
         ),
+        *more,
         *([report.Section("The score and its paths", pictures=drawn)] if drawn else []),
         report.Section("Training", pictures=[report.picture(plots / "curves.png", "Means over logged windows.", wide=True)]),
         report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),

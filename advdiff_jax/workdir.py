@@ -21,7 +21,7 @@ HOST_KEYS = (
     "data.cache_dir",
     "evaluation.cache_dir",
 )
-LOOKS_AT_DATA = ("preview", "poison")  # folders that may be there before a run is
+LOOKS_AT_DATA = ("preview", "poison", "transfer")  # folders that may be there before a run is
 
 
 def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[str, Any]:

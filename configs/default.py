@@ -116,8 +116,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    # plane3d | mixture | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG, JPEG,
-    # WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
+    # plane3d | mixture | gaussian | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG,
+    # JPEG, WebP) | array (.npy or .npz of uint8) | tfds | stored (an array_record of ours) | linear_subspace (PCA of another)
     data.source = "plane3d"  # one of these
     data.seed = 0  # seeds the synthetic training set and its corruption, so that runs with other seeds share their data
     data.num_examples = 20_000  # size of a synthetic training set
@@ -127,6 +127,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.spread = 1.0  # mixture: standard deviation of the means
     data.component_std = 0.05  # mixture: standard deviation of each Gaussian
     data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
+    data.stds = (0.05, 0.1, 0.2, 0.5, 1.0)  # gaussian: standard deviation of each coordinate
     # pictures
     data.size = 32  # side in pixels, after crop and resize (array: the side that it has)
     data.channels = 3  # 1: grey, 3: RGB; pictures of other modes are converted
@@ -306,11 +307,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
     evaluation.score_levels = 16  # score_error: how many, even in the logarithm
-    evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn
+    evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn; (): no fields, no paths
     evaluation.likelihood_points = 500  # likelihood: clean points
     evaluation.likelihood_probes = 1  # likelihood: Hutchinson probes above 16 dimensions
     evaluation.likelihood_bin = 1.0  # likelihood: side of a level; 2 / 255 for 8-bit pictures; 1: a density
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
+    # adversarial: a warning where ten steps find so many times the violation that training sees. 1 on a network that is linear
+    # within the radius, a little above it on a good one; a network that bends where FGSM ends shows several.
+    evaluation.overfitting_ratio = 2.0  # violation under PGD over that under the configured perturbation
     evaluation.features = "digits_cnn"  # fd: feature network
     evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_ref("cache_dir")  # of the findings of a folder's check: the same place
@@ -321,16 +325,31 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
 
 def ablation(
-    name: str, summary: str, base: ml_collections.ConfigDict, runs: dict, seeds: tuple, metrics: tuple
+    name: str,
+    summary: str,
+    base: ml_collections.ConfigDict,
+    runs: dict,
+    seeds: tuple,
+    metrics: tuple,
+    figures: tuple = ("bars",),
+    frontier: tuple = (),
 ) -> ml_collections.ConfigDict:
-    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys)."""
+    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys).
+
+    A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
+    a run without a group is done once and shown in every setting.
+    """
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
     config.summary = summary  # first line of the joint report
     config.base = base  # the full config under every run: --config.base.a.b=value reaches them all
     config.seeds = seeds  # each run once per seed
     config.metrics = metrics  # columns of the joint table
+    # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group)
+    config.figures = figures  # any of these
+    config.frontier = frontier  # frontier: the metrics of the x and of the y axis
     config.runs = ml_collections.ConfigDict()
+    config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
     for label, overrides in runs.items():
         config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
         config.runs[label].update(overrides)

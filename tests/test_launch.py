@@ -38,8 +38,8 @@ def test_a_run_writes_what_the_design_says(finished):
     assert list(workdir.glob("events.out.tfevents.*"))
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["40", "60"]
     assert (workdir / "samples" / "step_60.png").read_bytes().startswith(b"\x89PNG")
-    plots = {"curves.png", "data_clean.png", "data_dirty.png", "score_field.png", "trajectories.png"}
-    assert {path.name for path in (workdir / "plots").iterdir()} == plots | {"fields.npz", "fields_exact.npz"}
+    plots = {"curves.png", "data_clean.png", "data_dirty.png", "score_field.png", "trajectories.png", "transfer.png"}
+    assert {path.name for path in (workdir / "plots").iterdir()} == plots | {"fields.npz", "fields_exact.npz", "transfer.json"}
     results = json.loads((workdir / "results.json").read_text())
     names = {
         "off_plane_rms",
@@ -47,6 +47,9 @@ def test_a_run_writes_what_the_design_says(finished):
         "w2",
         "w2_floor",
         "score_error",
+        "gain_largest",
+        "gain_smallest",
+        "gain_error",
         "flops_per_step",
         "steps_per_second",
         "train_seconds",
@@ -54,7 +57,7 @@ def test_a_run_writes_what_the_design_says(finished):
     assert names <= results.keys()
     assert all(isinstance(value, float) for value in results.values())
     report = (workdir / "report.html").read_text()
-    assert report.count("data:image/png;base64") == 6
+    assert report.count("data:image/png;base64") == 7
     assert "off_plane_rms" in report
 
 

@@ -1,6 +1,6 @@
 """Clean data: a training set and, for evaluation, the clean truth. A new data set is one function here and one config."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +90,27 @@ def mixture(
     outliers = rng.uniform(-3.0 * spread, 3.0 * spread, train.shape).astype(np.float32)
     is_outlier = rng.uniform(size=(num_examples, 1)) < outlier_fraction
     return Source(np.where(is_outlier, outliers, train), draw)
+
+
+def gaussian(num_examples: int, seed: int, stds: Sequence[float]) -> Source:
+    """Independent Gaussians of mean 0, a standard deviation a coordinate: where the transfer curve is exact.
+
+    Args:
+        num_examples: size of the training set.
+        seed: seed of the training set.
+        stds: standard deviations, positive, [D].
+
+    Raises:
+        ValueError: no std, or one that is not positive.
+    """
+    scales = np.asarray(stds, np.float64)
+    if scales.size == 0 or np.any(scales <= 0.0):
+        raise ValueError(f"stds must be positive, and at least one, got {stds}")
+
+    def draw(rng, n):
+        return (scales * rng.standard_normal((n, len(scales)))).astype(np.float32)
+
+    return Source(draw(np.random.default_rng(seed), num_examples), draw)
 
 
 def mixture_means(dim: int, components: int, spread: float) -> np.ndarray:

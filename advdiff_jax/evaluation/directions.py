@@ -1,0 +1,39 @@
+"""The gain of a model: how much of each principal direction of its training data its samples keep."""
+
+import numpy as np
+
+SIDE = 32  # of larger pictures, the central square of this side: their covariance would not fit
+FLAT = 1e-4  # directions with less than this share of the largest standard deviation have no gain
+
+
+def gains(train: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviation of samples over that of the training data, along the training data's principal directions.
+
+    Directions come from one half of the training data and standard deviations from the other: those of the smallest
+    directions would otherwise be too small, for being the smallest found.
+
+    Args:
+        train: training data, dirty as they are, [N, ...] with N >= 4; pictures [N, H, W, C] are cut to their central SIDE.
+        samples: [M, ...], of the same shape.
+
+    Returns:
+        standard deviations of the training data, descending, in the data's units, and the gains there, [K] each.
+
+    Raises:
+        ValueError: `train` has fewer than 4 examples.
+    """
+    if len(train) < 4:
+        raise ValueError(f"need 4 examples or more to find directions, got {len(train)}")
+    train, samples = _flat(train), _flat(samples)
+    _, vectors = np.linalg.eigh(np.cov(train[::2], rowvar=False).reshape(train.shape[1], -1))
+    along, sampled = (np.std(x @ vectors, axis=0) for x in (train[1::2], samples))
+    order = np.argsort(along)[::-1]
+    order = order[along[order] > FLAT * along.max()]
+    return along[order], sampled[order] / along[order]
+
+
+def _flat(x):
+    if x.ndim == 4:
+        top, left = (max(0, (side - SIDE) // 2) for side in x.shape[1:3])
+        x = x[:, top : top + SIDE, left : left + SIDE]
+    return x.reshape(len(x), -1).astype(np.float64)

@@ -1,0 +1,96 @@
+"""Whether the inner maximisation still finds the worst: a detector of catastrophic overfitting.
+
+A network that is trained against one large step (FGSM) can learn to bend just where that step ends: its loss under FGSM is
+small, and under many small steps large (Wong et al. 2020, arXiv 2001.03994, and Andriushchenko & Flammarion 2020, 2007.02617,
+for classifiers). The second term's violation is therefore compared for perturbations of the same radius at the same (t, eps).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
+from advdiff_jax.diffusion.schedules import Schedule, bcast
+from advdiff_jax.objectives.denoising import mean_square
+from advdiff_jax.perturbation.adversarial import Perturb, adversarial
+from advdiff_jax.perturbation.ball import Ball
+from advdiff_jax.perturbation.random import random
+
+PGD_STEPS, PGD_STEP_SIZE = 10, 0.25  # 2.5 radii of way in all (Madry et al. 2018)
+
+
+def free(ball: Ball, schedule: Schedule, parameterization: Parameterization, predict: Callable, x0, t) -> Perturb:
+    """To the edge of the ball along the gradient of the denoising loss ||prediction - target||^2 over the state.
+
+    It is what a plain backward pass gives for nothing (Shafahi et al. 2019, arXiv 1904.12843); x0 [B, ...] and t [B] are those
+    of the states that it will be called with, and tell their noise.
+    """
+
+    def perturb(keys, objective, x, radius):
+        del keys, objective
+        alpha, sigma = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0)
+        target = parameterization.target(x0, (x - alpha * x0) / sigma, alpha, sigma)
+        gradient = jax.grad(lambda moved: jnp.sum(mean_square(split_variance(predict(moved, t), moved)[0] - target)))(x)
+        return jax.lax.stop_gradient(bcast(radius, x) * jax.vmap(ball.steepest)(gradient))
+
+    return perturb
+
+
+def violations(
+    build: Callable[[Perturb, str], Callable],
+    maximize: str,
+    configured: Perturb,
+    ball: Ball,
+    schedule: Schedule,
+    parameterization: Parameterization,
+    predict: Callable[[jax.Array, jax.Array], jax.Array],
+    keys: jax.Array,
+    x0: jax.Array,
+    t: jax.Array,
+) -> dict[str, jax.Array]:
+    """The violation of the second term under four perturbations, of the same radius at the same (t, eps); pure.
+
+    Args:
+        build: (perturb, what it maximises) -> the objective (`objectives.equivariance`); all else of it stays.
+        maximize: what training maximises, "shift" or "violation".
+        configured: what the network was trained against.
+        ball: the set of perturbations.
+        schedule: alpha and sigma.
+        parameterization: what the network predicts.
+        predict: (x [B, ...], t [B]) -> prediction.
+        keys: typed keys [B], of eps, the radius and the start of the ascent.
+        x0: data, [B, ...].
+        t: times, [B].
+
+    Returns:
+        "fgsm" (the configured one), "pgd10", "random", "free" and "worst10" (ten steps on the violation itself, whatever
+        training maximises: a shift as large as can be need not violate most) -> violation [B], prediction units squared.
+    """
+    pgd = adversarial(ball, PGD_STEPS, PGD_STEP_SIZE, random_start=True)
+    objectives = {
+        "fgsm": build(configured, maximize),
+        "pgd10": build(pgd, maximize),
+        "worst10": build(pgd, "violation"),
+        "random": build(random(ball), maximize),
+        "free": build(free(ball, schedule, parameterization, predict, x0, t), maximize),
+    }
+    return {name: objective(predict, keys, x0, t)[1]["violation"] for name, objective in objectives.items()}
+
+
+def ratios(found: dict[str, jax.Array]) -> dict[str, float]:
+    """Means over examples of `violations` over that of "fgsm": `inner_NAME_over_fgsm` for each other name."""
+    mean = {name: float(jnp.mean(values)) for name, values in found.items()}
+    tiny = float(jnp.finfo(jnp.float32).tiny)  # a network that violates nothing has nothing to hide
+    return {f"inner_{name}_over_fgsm": value / max(mean["fgsm"], tiny) for name, value in mean.items() if name != "fgsm"}
+
+
+def warning(results: dict[str, float], threshold: float) -> str:
+    """One line if PGD finds more than `threshold` times what training did; "" if not, or if nothing was measured."""
+    ratio = results.get("inner_pgd10_over_fgsm", 0.0)
+    if ratio <= threshold:
+        return ""
+    return (
+        f"catastrophic overfitting: ten steps find {ratio:.3g} times the violation that training sees (more than "
+        f"config.evaluation.overfitting_ratio={threshold:g}); raise config.robust.attack_steps, or lower the step or the radius"
+    )

@@ -1,0 +1,303 @@
+"""What a config's radius and weight will do to its data, before any training: `--mode=transfer`; and what they did, in reports.
+
+The gain T(s) of a direction of standard deviation s is closed in form for a linear model (`diffusion.transfer`); ideal is 0
+for noise and 1 for signal. Beside it stands the gain of the same linear model under the config's own sampler and steps,
+which is what the measured gain of a run can be held against; the two part where steps are long, or noise is drawn anew.
+"""
+
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from advdiff_jax import builders_data, builders_evaluation, builders_objectives, builders_process, workdir
+from advdiff_jax.choices import choose, pick
+from advdiff_jax.data import wire
+from advdiff_jax.diffusion import transfer
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import directions, report, transfer_figure
+from advdiff_jax.perturbation.ball import BALLS
+
+log = logging.getLogger(__name__)
+
+# The second term of an objective, as what it blames for a shift of the state; None: no second term, a gain of 1. An objective
+# that is not here has no closed form.
+BLAMES = {"denoising": None, **builders_evaluation.BLAMED}
+# Their steps depend on the state in another way than linearly: no curve of the sampler's own.
+NOT_LINEAR = ("predictor_corrector",)
+# Points drawn to find the sampler's own gain: two, which are the same up to their sign, unless it draws noise; then so many
+# that the gain is within 1.6 %.
+POINTS = {True: 2048, False: 2}
+DRAWS_NOISE = {
+    "ddim": lambda c: c.eta > 0,
+    "euler": lambda c: c.churn > 0,
+    "heun": lambda c: c.churn > 0,
+    "dpm_solver_2m": lambda c: False,
+    "ode": lambda c: False,
+}
+
+TABLE_STDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0)  # those of method.md's table
+TABLE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+TABLE_EFFECTIVE = (0.1, 0.2, 0.58)  # the stds whose effective value is shown at each level
+STDS = np.unique([*np.geomspace(0.01, 2.0, 31), *TABLE_STDS])  # of the picture
+LEVELS = np.unique([*np.geomspace(0.003, 80.0, 201), *TABLE_LEVELS])
+
+MEANING = "s: standard deviation of a direction of the data; gain T(s): share of it that samples keep, ideally 0 for noise and "
+MEANING += "1 for signal; u = sigma / alpha; radius: bound on delta, VP state units; share = kappa / (1 + kappa): the part of "
+MEANING += "any direction's variance that the model does not see at u (equivariance), so that s acts as s / sqrt(1 + kappa)"
+
+
+class Law(NamedTuple):
+    """The second term of a config: `at`, u [N] -> `transfer.Levels`, and what it blames ("noise" or "data")."""
+
+    at: Callable[..., transfer.Levels]
+    blame: str
+
+
+def _nothing(u):
+    u = jnp.asarray(u, jnp.float32)
+    return transfer.Levels(u, *[jnp.zeros_like(u)] * 3)
+
+
+def linear_noise_level(config: ml_collections.ConfigDict, train: wire.Examples) -> float:
+    """What an adaptive weight would measure if the network were linear: the level where q passes `robust.explained`.
+
+    The best linear model of data with the variances v in its principal directions explains q(u) = mean( u^2 / (u^2 + v) ) of
+    the noise. A network explains more, so that the level it measures is lower.
+    """
+    examples = wire.spread(train, config.evaluation.max_reference)
+    stds, _ = directions.gains(examples, examples)
+    variances = np.zeros(int(np.prod(train.shape[1:])))  # all noise is told in a direction without variance
+    variances[: len(stds)] = stds**2
+    u2 = np.geomspace(1e-4, 1e3, 701)[:, None] ** 2
+    return float(np.sqrt(np.interp(config.robust.explained, np.mean(u2 / (u2 + variances), axis=1), u2[:, 0])))
+
+
+def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) -> Law:
+    """The closed form of what a config minimises.
+
+    Args:
+        config: a config of `configs/`.
+        measured: () -> the noise level that an adaptive weight follows; asked only if there is one.
+
+    Raises:
+        UserError: its objective has none, or a value cannot be.
+    """
+    if config.objective not in BLAMES:
+        raise UserError(
+            f"config.objective={config.objective!r} has no closed form of the gain: only {', '.join(BLAMES)} have, so "
+            "choose another variant, or train"
+        )
+    blame = BLAMES[config.objective]
+    if blame is None:
+        return Law(_nothing, "noise")
+    pick(BALLS, config, "robust.ball")
+    pick(builders_objectives.PERTURBATIONS, config, "robust.perturbation")
+    radius, level = choose(builders_objectives.RADII, config, "robust.radius"), 0.0
+    if config.robust.weight == "adaptive":
+        level = measured()
+    weight = choose(builders_objectives.WEIGHTS, config, "robust.weight", level)
+    # Only a draw from the L2 ball asks for the dimension, and so for the data.
+    asks = (config.robust.perturbation, config.robust.ball) == ("random", "l2")
+    dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if asks else 1
+    energy = transfer.ENERGIES[config.robust.perturbation, config.robust.ball](dim)
+    return Law(jax.jit(transfer.second_term(radius, weight, builders_process.build_schedule(config), energy)), blame)
+
+
+def _before_training(config):
+    return lambda: linear_noise_level(config, builders_data.build_data(config).train)
+
+
+def closed_form(law: Law, stds: np.ndarray) -> np.ndarray:
+    """T(s) of the probability-flow ODE over EDM's range of noise levels, [S], as method.md's table has it."""
+    return transfer.gain(lambda u: law.at(u).kappa, stds, blame=law.blame)
+
+
+def as_sampled(config: ml_collections.ConfigDict, law: Law, stds: np.ndarray) -> np.ndarray | None:
+    """The gain of the same linear model under the config's own sampler, [S]; None where that is not linear.
+
+    Clipping is left out. All stds see the same draws, and the start has exactly the prior's standard deviation.
+    """
+    method = config.sampling.method
+    if method in NOT_LINEAR:
+        return None
+    config = config.copy_and_resolve_references()
+    if config.sampling.variance == "learned":
+        config.sampling.variance = "small"
+    schedule = builders_process.build_schedule(config)
+    solve = builders_process.build_sampler(config, schedule)
+    count = POINTS[bool(DRAWS_NOISE.get(method, lambda c: True)(config.sampling))]
+    keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
+    start = jnp.concatenate([half, -half]) * schedule.prior_std / jnp.sqrt(jnp.mean(half**2))
+
+    @jax.jit
+    @jax.vmap
+    def std_of_samples(std):
+        denoise = transfer.linear_model(lambda u: law.at(u).kappa, schedule, std, law.blame)
+        return jnp.std(solve(denoise, keys, start))
+
+    return np.asarray(std_of_samples(jnp.asarray(stds, jnp.float32))) / stds
+
+
+def noise_std(config: ml_collections.ConfigDict) -> float | None:
+    """The standard deviation of the noise in the training data, where the config says so; None elsewhere."""
+    c = config.data
+    known = "gaussian" in c.corruptions and c.fraction > 0 and c.chance.gaussian > 0 and c.noise_std > 0
+    return float(c.noise_std) if known else None
+
+
+def curve(config: ml_collections.ConfigDict, law: Law, name: str, own: bool = True) -> transfer_figure.Curve:
+    """All that the picture shows of one config; `own`: with the gain under its own sampler."""
+    return transfer_figure.Curve(
+        name,
+        STDS,
+        closed_form(law, STDS),
+        as_sampled(config, law, STDS) if own else None,
+        jax.tree.map(np.asarray, law.at(LEVELS)),
+    )
+
+
+def _interpolate(x, stds, values):
+    return np.interp(np.log(x), np.log(stds), values)
+
+
+def tables(found: transfer_figure.Curve, noise: float | None, blame: str) -> tuple[list, list]:
+    """The numbers as two tables of text, heads first: gain by s, and the second term by u; arguments as for `curve`."""
+    gain = [("s", "gain T(s)", *(["as sampled"] if found.sampled is not None else []))]
+    for std in sorted({*TABLE_STDS, *([noise] if noise else [])}):
+        shown = [values for values in (found.gain, found.sampled) if values is not None]
+        gain.append((f"{std:g}", *(f"{_interpolate(std, found.stds, values):.3f}" for values in shown)))
+
+    effective = TABLE_EFFECTIVE if blame == "noise" else ()  # invariance hides no variance: it is the noise that is not seen
+    levels = [("u", "radius", "lambda", "kappa", "share", *(f"s = {s:g} acts as" for s in effective))]
+    kept = {}  # levels that a process does not reach fall on its ends: each once
+    for i in np.searchsorted(LEVELS, TABLE_LEVELS):
+        u, radius, lam, kappa, share = (float(values[i]) for values in (*found.levels, found.levels.share))
+        acting = (f"{s / np.sqrt(1.0 + kappa):.3g}" for s in effective)
+        kept[f"{u:.3g}"] = (f"{u:.3g}", f"{radius:.3g}", f"{lam:.3g}", f"{kappa:.3g}", f"{share:.3f}", *acting)
+    return gain, [*levels, *kept.values()]
+
+
+def aligned(table: list) -> str:
+    """Rows of text as columns flushed right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+
+
+def _told(config, law):
+    if BLAMES[config.objective] is None:
+        return f"{config.variant} has no second term: every direction keeps its standard deviation, the gain is 1."
+    c = config.robust
+    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {c.weight}; blames the {law.blame}."
+
+
+def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Prints the tables, and writes `folder`/transfer: transfer.png, transfer.json and report.html. Trains nothing.
+
+    Returns:
+        the report; no run is claimed.
+
+    Raises:
+        UserError: see `build_law`.
+    """
+    law, title = build_law(config, _before_training(config)), f"{config.name}:{config.variant}"
+    found = curve(config, law, title)
+    gain, levels = tables(found, noise_std(config), law.blame)
+    print(_told(config, law), aligned(gain), aligned(levels), sep="\n\n", end="\n\n")
+    sections = [report.Section("Gain", table=gain), report.Section("The second term by noise level", table=levels)]
+    return _write(folder / "transfer", title, [found], noise_std(config), _told(config, law), sections)
+
+
+def transfer_of_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Path:
+    """One picture for a list of runs, a curve a label; runs with the same curve share it, those without one are left out.
+
+    Args:
+        runs: (label, seed, config), as `ablation.expand` gives them.
+        folder: of the ablation; writes `folder`/transfer.
+        title: of the report.
+
+    Raises:
+        UserError: no run has a closed form.
+    """
+    curves, labels, noise = {}, {}, set()
+    for label, _, config in runs:
+        adaptive = [str(config.data)] if config.robust.weight == "adaptive" else []
+        # all that the curve reads
+        key = "".join([*(str(config[section]) for section in ("objective", "robust", "diffusion")), *adaptive])
+        noise.add(noise_std(config))
+        labels.setdefault(key, {})[label] = None
+        if key not in curves:
+            try:
+                curves[key] = curve(config, build_law(config, _before_training(config)), label, own=False)
+            except UserError as error:
+                curves[key] = None
+                log.warning("%s: %s", label, error)
+    missing = [_joined(labels[key]) for key, one in curves.items() if one is None]
+    curves = {key: one for key, one in curves.items() if one is not None}
+    if not curves:
+        raise UserError("no run of this list has a closed form of the gain")
+    found = [one._replace(label=_joined(labels[key])) for key, one in curves.items()]
+    table = [("run", *(f"T({s:g})" for s in TABLE_STDS))]
+    table += [(one.label, *(f"{_interpolate(s, one.stds, one.gain):.3f}" for s in TABLE_STDS)) for one in found]
+    print(aligned(table), end="\n\n")
+    summary = "Runs that share a curve are named once." + (f" Without a closed form: {', '.join(missing)}." if missing else "")
+    known = noise.pop() if len(noise) == 1 else None
+    return _write(folder / "transfer", title, found, known, summary, [report.Section("Gain", table=table)])
+
+
+def _joined(labels):
+    first, *more = labels
+    return f"{first} (and {len(more)} more)" if more else first
+
+
+def _write(out, title, found, noise, summary, sections):
+    out.mkdir(parents=True, exist_ok=True)
+    transfer_figure.draw(found, noise).savefig(out / "transfer.png")
+    workdir.write_json(out / "transfer.json", {one.label: one.numbers() for one in found} | {"noise_std": noise})
+    picture = report.picture(out / "transfer.png", "What the second term does, in closed form.", wide=True)
+    parts = [report.Section("Transfer curve", text=MEANING + ".", pictures=[picture]), *sections]
+    report.write_report(out / "report.html", f"{title}: transfer", summary, parts)
+    return out / "report.html"
+
+
+def measured(
+    config: ml_collections.ConfigDict,
+    data: builders_data.Data,
+    samples: np.ndarray,
+    plots: pathlib.Path,
+    noise_level: float | None = None,
+) -> tuple[dict[str, float], report.Section]:
+    """The gain that a run's samples have on the principal directions of its training data, beside the closed form.
+
+    Args:
+        config: the run's.
+        data: what it was trained on.
+        samples: [N, ...].
+        plots: folder; transfer.png is written there.
+        noise_level: what the run has measured, for a weight that follows it; None: what a linear model would have.
+
+    Returns:
+        `gain_largest`, `gain_smallest`: on the directions of largest and smallest standard deviation of the training data;
+        `gain_error`: root mean square over directions of measured minus expected gain, the linear model's under the run's
+        sampler (only where there is a closed form); and the report's section.
+    """
+    train = wire.spread(data.train, config.evaluation.max_reference)
+    stds, gains = directions.gains(train, samples)
+    results = {"gain_largest": float(gains[0]), "gain_smallest": float(gains[-1])}
+    try:
+        law = build_law(config, lambda: noise_level or linear_noise_level(config, data.train))
+    except UserError as error:
+        found, text = [], f"{error}."
+    else:
+        found, text = [curve(config, law, config.variant)], _told(config, law)
+        expected = found[0].gain if found[0].sampled is None else found[0].sampled
+        results["gain_error"] = float(np.sqrt(np.mean((gains - _interpolate(stds, STDS, expected)) ** 2)))
+    transfer_figure.draw_measured(stds, gains, found, noise_std(config)).savefig(plots / "transfer.png")
+    workdir.write_json(plots / "transfer.json", {"std": stds.tolist(), "gain": gains.tolist()})
+    caption = "Gain of the samples on each principal direction of the training data, and what a linear model would have."
+    return results, report.Section("Transfer", text=text, pictures=[report.picture(plots / "transfer.png", caption, wide=True)])

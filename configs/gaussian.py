@@ -1,0 +1,21 @@
+"""Independent Gaussians in R^5, clean: a linear model is optimal, and the transfer curve is what samples must show."""
+
+from configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config()
+    config.name = "gaussian"
+    config.data.source = "gaussian"
+    config.data.fraction = 0.0
+    config.data.num_examples = 50_000
+    config.diffusion.schedule = "edm"
+    config.diffusion.grid_steps = 0
+    config.diffusion.prediction = "edm"
+    config.network.time_input = "log_noise"
+    config.sampling.method = "heun"
+    config.sampling.grid = "edm"
+    config.sampling.steps = 100
+    config.evaluation.metrics = ("score_error",)
+    config.evaluation.num_samples = 10_000
+    return default.with_variant(config, variant)

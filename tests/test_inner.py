@@ -1,0 +1,87 @@
+"""The detector of catastrophic overfitting: silent where FGSM is exact, loud where a network hides from it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advdiff_jax import builders, builders_data, builders_evaluation
+from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
+from advdiff_jax.evaluation import inner
+from advdiff_jax.perturbation.ball import LINF
+from configs import plane3d
+from tests.processes import ALL
+
+RADIUS = 0.1
+
+
+def measured(predict, **robust):
+    config = plane3d.get_config("robust_adv")
+    config.data.num_examples = 600
+    config.robust.update({"radius": "constant", "constant": RADIUS, **robust})
+    return builders_evaluation.inner_maximisation(config, builders_data.build_data(config), predict)
+
+
+@pytest.mark.parametrize("ball", ["linf", "l2"])
+def test_on_a_linear_network_one_step_finds_all(ball):
+    found = measured(lambda x, t: 0.5 * x, ball=ball)
+    assert found["inner_pgd10_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
+    assert found["inner_free_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
+    assert found["inner_worst10_over_fgsm"] == pytest.approx(1.0, rel=1e-3)
+    # A random point of the box has a third of its corners' energy, one of the ball D / (D + 2).
+    assert found["inner_random_over_fgsm"] == pytest.approx({"linf": 1 / 3, "l2": 3 / 5}[ball], rel=0.1)
+    assert inner.warning(found, 2.0) == ""
+
+
+def test_a_network_that_hides_from_one_step_is_found_out():
+    """Of period RADIUS: at the corners of the box, where a step of two radii ends, nothing has changed; on the way, all has."""
+    found = measured(lambda x, t: 100.0 * jnp.sin(2.0 * jnp.pi * x / RADIUS), step_size=2.0)
+    assert found["inner_pgd10_over_fgsm"] > 10.0
+    assert found["inner_random_over_fgsm"] > 10.0
+    line = inner.warning(found, 2.0)
+    assert line.startswith("catastrophic overfitting: ten steps find")
+    assert "config.evaluation.overfitting_ratio=2" in line
+    assert inner.warning(found, 1e9) == ""
+
+
+@pytest.mark.parametrize("blame", ["equivariance", "invariance"])
+def test_every_choice_of_the_objective_is_that_of_the_config(blame):
+    """Trained against the detector's own ten steps, by violation: the ratio is 1, and random finds less."""
+    config = plane3d.get_config("robust_adv")
+    config.objective, config.data.num_examples, config.network.width = blame, 100, 16
+    config.robust.update({"maximize": "violation", "attack_steps": 10, "step_size": 0.25})
+    experiment = builders.build(config, (3,))
+    params = experiment.init(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+    found = builders_evaluation.inner_maximisation(
+        config, builders_data.build_data(config), lambda x, t: experiment.predict(params, x, t)
+    )
+    assert found["inner_pgd10_over_fgsm"] == pytest.approx(1.0, rel=1e-4)  # the same steps from the same start
+    assert found["inner_worst10_over_fgsm"] == pytest.approx(1.0, rel=1e-4)
+    assert found["inner_random_over_fgsm"] < 1.0
+
+
+def test_only_adversarial_objectives_have_an_inner_maximisation():
+    for variant, has in (("ddpm", False), ("robust_ran", False), ("robust_adv_cutoff", True), ("invariance", True)):
+        config = plane3d.get_config(variant)
+        config.data.num_examples = 70
+        found = builders_evaluation.inner_maximisation(config, builders_data.build_data(config), lambda x, t: x)
+        assert bool(found) == has
+
+
+def test_free_is_the_gradient_of_the_denoising_loss():
+    """eps_hat = 0: the loss does not depend on the state, and there is no direction; eps_hat = x: it is along x - eps."""
+    schedule = ALL["vp_linear"]
+    x0, eps = jax.random.normal(jax.random.key(0), (2, 8, 3))
+    t, radius = jnp.full((8,), 0.3), jnp.linspace(0.1, 0.8, 8)
+    x = schedule.alpha(t)[:, None] * x0 + schedule.sigma(t)[:, None] * eps
+    perturb = inner.free(LINF, schedule, PARAMETERIZATIONS["eps"], lambda x, t: x, x0, t)
+    np.testing.assert_allclose(perturb(None, None, x, radius), radius[:, None] * jnp.sign(x - eps), rtol=1e-6)
+    nothing = inner.free(LINF, schedule, PARAMETERIZATIONS["eps"], lambda x, t: 0.0 * x, x0, t)
+    np.testing.assert_array_equal(nothing(None, None, x, radius), 0.0)
+
+
+def test_a_network_that_violates_nothing_hides_nothing():
+    found = inner.ratios({name: jnp.zeros(3) for name in ("fgsm", "pgd10")})
+    assert found == {"inner_pgd10_over_fgsm": 0.0}
+    assert inner.warning(found, 2.0) == ""
