@@ -43,7 +43,7 @@ PERTURBATION_UNITS = {"random": lambda c: 0.0, "adversarial": lambda c: 2.0 * c.
 WEIGHTS = {
     "paper": lambda c, measured: weights.paper(c.lam),
     "cutoff": lambda c, measured: weights.cutoff(c.kappa0, c.cut, c.exponent),
-    "adaptive": lambda c, measured: weights.cutoff(c.kappa0, c.cut_factor * measured, c.exponent),
+    "adaptive": lambda c, measured: weights.cutoff(c.kappa0, measured, c.exponent),
 }
 
 HUBER_SCHEDULES = {

@@ -237,14 +237,13 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.step_size = 1.25  # adversarial: length of a step over the radius; the fast-AT habit for K = 1
     robust.random_start = True  # adversarial: start in the ball; the gradient of J is zero at its centre
     # paper: lambda sqrt(3) / r | cutoff: kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha | adaptive: a cutoff that
-    # follows the data's noise floor, cut = cut_factor u*, u* the level at which a share `explained` of the noise is told
+    # follows the data's noise floor: the cut is where plain training tells a share `explained` of the noise
     robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
     robust.kappa0 = 5.0  # cutoff, adaptive: shrinkage of the variance well below the cut
     robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
     robust.exponent = 4.0  # cutoff, adaptive: sharpness of the fall
-    robust.explained = 0.2  # adaptive: 0.2 puts u* at half the std of noise that fills all directions
-    robust.cut_factor = 1.0  # adaptive: cut over u*
+    robust.explained = 0.2  # adaptive: 0.2 puts the cut at half the std of noise that fills all directions
     # the cost of the term
     robust.start_step = 0.0  # first step with the term; below 1: a share of all steps; plain denoising before it
     robust.every = 1  # k: the term is in every k-th step, k times as heavy

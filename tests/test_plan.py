@@ -33,7 +33,7 @@ def slope(every, one_in=1, lazy=None, weighted=True):
     """The slope a that 1,600 steps of training end at, eps_th(x) = a x, on Gaussian data."""
 
     def weight(*args):
-        return (every if weighted else 1.0) * weights.paper(10.0)(*args)
+        return (every if weighted else 1.0) * weights.paper(3.0)(*args)
 
     objective = equivariance(SCHEDULE, EPS, radius.state_units(), random(LINF), weight, one_in=one_in)
     apply = lambda params, x, t, keys: params * x
@@ -59,11 +59,11 @@ def slope(every, one_in=1, lazy=None, weighted=True):
 
 def test_the_optimum_is_that_of_the_full_objective():
     plain, full = slope(every=4, weighted=False, lazy=1), slope(every=1)
-    assert slope(every=4) == pytest.approx(full, rel=0.02)
-    assert slope(every=1, one_in=4) == pytest.approx(full, rel=0.02)
+    assert slope(every=4) == pytest.approx(full, rel=0.015)
+    assert slope(every=1, one_in=4) == pytest.approx(full, rel=0.015)
     # A lazy term that is not made heavier, or that the clipping undoes, would be seen.
-    assert abs(plain / full - 1.0) > 0.05
-    assert abs(slope(every=4, lazy=0.02) / full - 1.0) > 0.05
+    assert abs(plain / full - 1.0) > 0.035
+    assert abs(slope(every=4, lazy=0.02) / full - 1.0) > 0.035
 
 
 def test_which_step_has_the_term():

@@ -60,9 +60,9 @@ def make_train_step(
         gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, state.levels, keys, to_float(x0), *known)
         error, seen = aux.pop("noise_error", None), state.levels
         if error is not None and measure_until:
-            updated = levels.update(seen, schedule.noise_to_signal(t), error)
+            updated = average(levels.update(seen, schedule.noise_to_signal(t), error))
             seen = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, seen)
-        gradients, metrics, seen = average((gradients, jax.tree.map(jnp.mean, aux), seen))
+        gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
         metrics["grad_norm"] = optax.global_norm(gradients)
         state = update(state, gradients)
         return state._replace(step=state.step + 1, levels=seen), metrics
