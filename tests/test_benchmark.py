@@ -15,7 +15,7 @@ from tests.launching import ROOT, environment
 
 
 def flops(config, shape=(8, 8, 1)):
-    """Of the step before the compiler's optimisations, which change them by less than 1 % and take ten times as long."""
+    """Of the step before the compiler's optimisations, which change ratios by less than 1 % and take ten times as long."""
     experiment = builders.build(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fresh)
@@ -66,7 +66,7 @@ def test_the_table_holds_the_flops_of_the_compiled_step(ddpm):
     )
     table = json.loads(process.stdout)["variants"]
     assert table["ddpm"]["flops_ratio"] == table["ddpm"]["seconds_ratio"] == 1.0
-    assert table["ddpm"]["flops"] == pytest.approx(ddpm, rel=0.02)
+    assert table["ddpm"]["flops"] == pytest.approx(ddpm, rel=0.03)  # optimised or not
     assert table["robust_ran"]["flops_ratio"] == pytest.approx(2.00, abs=0.05)
     for row in table.values():
         assert row.keys() == {"flops", "flops_ratio", "temp_bytes_ratio", "seconds", "seconds_ratio"}
