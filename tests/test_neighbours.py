@@ -254,6 +254,22 @@ def test_ambient_learns_the_clean_posterior_mean(process, name):
     assert told_nothing > 1.1 * found  # plain denoising keeps the noise: the test would see it
 
 
+def test_an_oracles_step_does_not_depend_on_the_devices():
+    apply = lambda params, x, t, keys: x @ params["w"]
+    optimizer = optax.sgd(0.1)
+    average = lambda tree: jax.lax.pmean(tree, "d")
+    step = make_train_step(apply, ambient(SCHEDULE, EPS), SCHEDULE.training_time, optimizer, 0.9, average)
+    keys, x0 = jax.random.split(jax.random.key(8), 16), jax.random.normal(jax.random.key(9), (16, 4))
+    told = jnp.linspace(0.0, 0.5, 16)
+
+    def run(devices):
+        keys_, *batch = (leaf.reshape(devices, -1, *leaf.shape[1:]) for leaf in (keys, x0, told))
+        start = state.create({"w": jnp.eye(4)}, optimizer)
+        return jax.vmap(step, in_axes=(None, 0, 0), axis_name="d")(start, keys_, tuple(batch))[0].params["w"][0]
+
+    np.testing.assert_allclose(run(1), run(4), rtol=1e-5, atol=1e-6)
+
+
 def test_a_time_below_the_noise_is_drawn_again_above_it():
     """Seen by the network; after it, times follow the training's law given that they lie above."""
     seen = {}
