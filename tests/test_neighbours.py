@@ -110,13 +110,13 @@ def steps(updates, adv_lr=0.1, optimizer=None, devices=1):
     shared = (SCHEDULE.training_time, optimizer, 0.9, lambda tree: jax.lax.pmean(tree, "d"))
     free = make_free_step(apply, at_diff(SCHEDULE, EPS), *shared, updates=updates, ascend=make_ascent(adv_lr))
     plain = make_train_step(apply, denoising(SCHEDULE, EPS), *shared)
-    run = lambda step: jax.vmap(step, in_axes=(None, 0, 0), axis_name="d")(start, split(keys), split(x0))
-    return run(free), run(plain), (apply, start, keys, x0)
+    run = lambda step: jax.jit(jax.vmap(step, in_axes=(None, 0, 0), axis_name="d"))(start, split(keys), split(x0))
+    return run(free), lambda: run(plain), (apply, start, keys, x0)
 
 
 def test_one_free_update_is_a_plain_denoising_step():
-    (free, metrics), (plain, _), _ = steps(1)
-    jax.tree.map(np.testing.assert_array_equal, free, plain)
+    (free, metrics), plain, _ = steps(1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), free, plain()[0])
     assert metrics["delta_rms"] == 0.0
 
 
@@ -191,7 +191,8 @@ def test_pseudo_huber_is_quadratic_then_linear_and_as_written():
 def test_the_jvp_is_that_of_the_exact_jacobian(name):
     keys, x0, t = batch(8)
     parameterization = PREDICTIONS[name]
-    aux = jvp(SCHEDULE, parameterization, radius.state_units(), LINF, weights.paper())(network, keys, x0, t)[1]
+    objective = jvp(SCHEDULE, parameterization, radius.state_units(), LINF, weights.paper())
+    aux = jax.jit(objective, static_argnums=0)(network, keys, x0, t)[1]
     noise_keys, _, probe_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
     noised = add_noise(SCHEDULE, parameterization, noise_keys, x0, t)
     for i in (0, 7):
@@ -265,7 +266,7 @@ def test_an_oracles_step_does_not_depend_on_the_devices():
     def run(devices):
         keys_, *batch = (leaf.reshape(devices, -1, *leaf.shape[1:]) for leaf in (keys, x0, told))
         start = state.create({"w": jnp.eye(4)}, optimizer)
-        return jax.vmap(step, in_axes=(None, 0, 0), axis_name="d")(start, keys_, tuple(batch))[0].params["w"][0]
+        return jax.jit(jax.vmap(step, in_axes=(None, 0, 0), axis_name="d"))(start, keys_, tuple(batch))[0].params["w"][0]
 
     np.testing.assert_allclose(run(1), run(4), rtol=1e-5, atol=1e-6)
 
