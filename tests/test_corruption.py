@@ -170,3 +170,17 @@ def test_bytes_and_floats_are_inverse():
     np.testing.assert_array_equal(wire.to_bytes(np.array([-9.0, 9.0])), [0, 255])
     floats = np.ones(3, np.float32)
     assert wire.to_float(floats) is floats
+
+
+@pytest.mark.parametrize("chance", [1.0, 0.5])
+def test_an_oracle_is_told_the_noise_of_each_example(chance):
+    """The draws are replayed: the noise is that which is in the example, whatever is asked for and in which order."""
+    clean = np.zeros((400, 2500), np.float32)
+    chain = [corruption.occasionally(chance, corruption.gaussian_range(0.1, 0.3))]
+    dirty = corruption.Dirty(clean, 0.7, chain, seed=5)
+    told = dirty.noise_std(np.arange(400), corruption.occasional_std(chance, corruption.gaussian_range_std(0.1, 0.3)))
+    # 2,500 draws: 1.4 % is one standard deviation.
+    np.testing.assert_allclose(dirty[np.arange(400)].std(axis=1), told, rtol=0.07)
+    assert np.mean(told > 0.0) == pytest.approx(0.7 * chance, abs=0.12)
+    part = np.array([17, 3])
+    np.testing.assert_array_equal(dirty.noise_std(part, corruption.gaussian_std(0.2)) > 0.0, dirty.look(part).touched)

@@ -50,11 +50,13 @@ def test_a_run_writes_what_the_design_says(finished):
         "gain_largest",
         "gain_smallest",
         "gain_error",
+        "network_evaluations",
         "flops_per_step",
         "steps_per_second",
         "train_seconds",
     }
     assert names <= results.keys()
+    assert results["network_evaluations"] == 60 * 32 * 6
     assert all(isinstance(value, float) for value in results.values())
     report = (workdir / "report.html").read_text()
     assert report.count("data:image/png;base64") == 7
