@@ -139,7 +139,8 @@ def _plan(config, apply, process):
         return apply, objective, process[0], optimizer, decay, parallel.average, measure_until
 
     plain = make_train_step(*arguments(lambda seen: denoising(*process), 1, start))
-    full = entry(config).step(config, *arguments(objective_at, c.every, 0))
+    with refused(f"config.objective={config.objective}"):
+        full = entry(config).step(config, *arguments(objective_at, c.every, 0))
     return plan(config, config.train.steps, plain, full)
 
 

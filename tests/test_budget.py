@@ -19,9 +19,25 @@ def config_of(variant, **overrides):
 def test_a_budget_stops_every_variant_at_the_same_number(variant):
     config = config_of(variant, **{"train.budget_evaluations": 7_200_000, "train.batch_size": 100})
     paid = builders_objectives.budgeted(config)
-    assert paid.train.steps * 100 * builders_objectives.evaluations(config) == 7_200_000
+    spent = [100 * builders_objectives.evaluations(config, paid.train.steps + more) for more in (0, 1)]
+    assert spent[0] <= 7_200_000 < spent[1]
     assert builders_objectives.budgeted(paid).train.steps == paid.train.steps
     assert config.train.steps == 4000  # the config that was given is left as it is
+
+
+@pytest.mark.parametrize(
+    ("overrides", "units"),
+    [
+        ({}, 8.0),
+        ({"robust.one_in": 8}, 3.0 + 5.0 / 8.0),
+        ({"robust.every": 4}, 3.0 + 5.0 / 4.0),
+        ({"robust.start_step": 0.25}, 3.0 + 5.0 * 0.75),
+        ({"robust.start_step": 900.0}, 3.0 + 5.0 * 0.1),
+        ({"robust.start_step": 0.5, "robust.every": 2, "robust.one_in": 4}, 3.0 + 5.0 / 16.0),
+    ],
+)
+def test_late_lazy_and_partial_terms_cost_their_share(overrides, units):
+    assert builders_objectives.evaluations(config_of("robust_adv", **overrides), 1000) == pytest.approx(1000 * units)
 
 
 def test_without_a_budget_the_steps_are_those_of_the_config():

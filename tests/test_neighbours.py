@@ -107,9 +107,9 @@ def steps(updates, adv_lr=0.1, optimizer=None, devices=1):
     start = state.create({"w": jnp.eye(4)}, optimizer)
     keys, x0 = jax.random.split(jax.random.key(8), 16), jax.random.normal(jax.random.key(9), (16, 4))
     split = lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:])
-    shared = (SCHEDULE.training_time, optimizer, 0.9, lambda tree: jax.lax.pmean(tree, "d"))
+    shared = (SCHEDULE, optimizer, 0.9, lambda tree: jax.lax.pmean(tree, "d"))
     free = make_free_step(apply, at_diff(SCHEDULE, EPS), *shared, updates=updates, ascend=make_ascent(adv_lr))
-    plain = make_train_step(apply, denoising(SCHEDULE, EPS), *shared)
+    plain = make_train_step(apply, lambda seen: denoising(SCHEDULE, EPS), *shared)
     run = lambda step: jax.jit(jax.vmap(step, in_axes=(None, 0, 0), axis_name="d"))(start, split(keys), split(x0))
     return run(free), lambda: run(plain), (apply, start, keys, x0)
 
@@ -259,7 +259,7 @@ def test_an_oracles_step_does_not_depend_on_the_devices():
     apply = lambda params, x, t, keys: x @ params["w"]
     optimizer = optax.sgd(0.1)
     average = lambda tree: jax.lax.pmean(tree, "d")
-    step = make_train_step(apply, ambient(SCHEDULE, EPS), SCHEDULE.training_time, optimizer, 0.9, average)
+    step = make_train_step(apply, lambda seen: ambient(SCHEDULE, EPS), SCHEDULE, optimizer, 0.9, average)
     keys, x0 = jax.random.split(jax.random.key(8), 16), jax.random.normal(jax.random.key(9), (16, 4))
     told = jnp.linspace(0.0, 0.5, 16)
 
