@@ -43,9 +43,9 @@ def test_the_search_comes_from_above():
     """A noisy bin at the lowest levels, where few examples fall, does not decide."""
     seen = levels.create()
     q = np.where(levels.CENTRES < 0.05, 0.0, 0.8)
-    q[3] = 0.9
+    q[1] = 0.9
     seen = seen._replace(error=jnp.asarray((1 - q) * seen.count, jnp.float32))
-    assert 0.03 < float(levels.crossing(seen, 0.2)) < 0.06
+    assert 0.03 < float(levels.crossing(seen, 0.2)) < 0.08
     everything = seen._replace(error=jnp.zeros_like(seen.error))
     assert float(levels.crossing(everything, 0.2)) == pytest.approx(levels.CENTRES[0])
 

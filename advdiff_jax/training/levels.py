@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Bins of u, even in its logarithm, in the data's units. Eight a decade: a noise floor within a factor of 1.3.
-EDGES = np.geomspace(1e-3, 1e2, 41)
+# Bins of u, even in its logarithm, in the data's units; q is smooth in log u, and wide bins see enough examples each.
+EDGES = np.geomspace(1e-3, 1e2, 26)
 CENTRES = np.sqrt(EDGES[1:] * EDGES[:-1])
-MEMORY = 0.998  # of the running means, per step: the last five hundred steps count
+MEMORY = 0.995  # of the running means, per step: the last two hundred steps count, over which a young model changes little
 
 
 class Levels(NamedTuple):

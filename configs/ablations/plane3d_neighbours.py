@@ -16,7 +16,6 @@ METHODS = {
         "robust_ran",
         "robust_adv",
         "robust_adv_cutoff",
-        "robust_adaptive",
         "robust_fast",
         "jvp",
         "at_diff",
