@@ -24,7 +24,7 @@ VARIANTS = {
     # The same at a fifth more than the cost of plain denoising: the term on an eighth of each batch.
     "robust_fast": {
         "objective": "equivariance",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 20.0, "start_step": 0.25, "one_in": 8},
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 10.0, "start_step": 0.25, "one_in": 8},
     },
     # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
     "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
