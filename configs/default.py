@@ -19,12 +19,12 @@ VARIANTS = {
     # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising.
     "robust_adaptive": {
         "objective": "equivariance",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 10.0, "start_step": 0.25},
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
     },
     # The same at a fifth more than the cost of plain denoising: the term on an eighth of each batch.
     "robust_fast": {
         "objective": "equivariance",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "kappa0": 10.0, "start_step": 0.25, "one_in": 8},
+        "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25, "one_in": 8},
     },
     # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
     "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
@@ -144,7 +144,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.subspace_law = "projected"  # linear_subspace: projected (pictures) | gaussian (of their mean and variances)
     # the way to the device
     data.num_workers = 0  # processes that read and corrupt; 0: two threads, best for sources in memory
-    data.read_ahead = 8  # batches ready ahead (of each worker)
+    data.read_ahead = 8  # batches ready ahead (of each worker); 0, without workers: none, best for points
     # corruption of the training set; decided once an example by a hash of (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; the paper's 0.9
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison; pictures also salt_and_pepper | missing_pixels |

@@ -7,6 +7,7 @@ threads or, with `num_workers`, in worker processes that take turns at whole bat
 """
 
 import functools
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 
@@ -85,8 +86,11 @@ def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahe
         first_step: the first of them.
         num_workers: worker processes; 0 reads in two threads of this one, which is best for arrays in memory. They are
             started afresh and import this package: absl's flags, if there are any, must be parsed.
-        read_ahead: batches ready at a time (for each worker process, if there are any).
+        read_ahead: batches ready at a time (for each worker process, if there are any); 0, without workers: each is read
+            when it is asked for, which for small arrays costs less than handing it from thread to thread.
     """
+    if not num_workers and not read_ahead:
+        return (source[step] for step in itertools.count(first_step))
     dataset = grain.MapDataset.source(source).slice(slice(first_step, None))
     if not num_workers:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=read_ahead)))
