@@ -23,6 +23,7 @@ from advdiff_jax.perturbation.ball import BALLS
 
 BLAMED = {"equivariance": "noise", "invariance": "data"}  # objectives with a second term: what it blames for a shift
 INNER_EXAMPLES, INNER_BATCH = 512, 64  # looked at by the detector of overfitting, and how many at once
+LOOKS = ("transfer", "inner")  # see `run`
 CHECKED = 256  # examples of a reference set that are looked at where only mistakes are looked for
 
 EXACT_LAWS = {
@@ -86,6 +87,8 @@ def evaluate(
     Raises:
         UserError: an unknown metric, or one that the data cannot have.
     """
+    if unknown := [name for name in config.evaluation.looks if name not in LOOKS]:
+        raise UserError(f"config.evaluation.looks: {unknown[0]!r} is not known: choose among {', '.join(LOOKS)}")
     rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
     most = CHECKED if model is None else config.evaluation.max_reference
     judged = Judged(samples, lambda: data.source.clean(rng, len(samples)), lambda examples: wire.spread(examples, most), model)

@@ -101,12 +101,17 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         if levels.is_measured(restored.state.levels):
             results["noise_level"] = float(levels.crossing(restored.state.levels, config.robust.explained))
         (out / "plots").mkdir(exist_ok=True)
-        gains, transfer = transfer_mode.measured(config, data, samples, out / "plots", results.get("noise_level"))
-        predict = functools.partial(experiment.predict, restored.state.ema_params)
-        results |= gains | builders_evaluation.inner_maximisation(config, data, predict)
+        more = []
+        if "transfer" in config.evaluation.looks:
+            gains, transfer = transfer_mode.measured(config, data, samples, out / "plots", results.get("noise_level"))
+            results |= gains
+            more.append(transfer)
+        if "inner" in config.evaluation.looks:
+            predict = functools.partial(experiment.predict, restored.state.ema_params)
+            results |= builders_evaluation.inner_maximisation(config, data, predict)
         if hiding := inner.warning(results, config.evaluation.overfitting_ratio):
             log.warning("%s: %s", title, hiding)
-        _write_report(config, data, model, results, folder, out, int(restored.state.step), title, [transfer])
+        _write_report(config, data, model, results, folder, out, int(restored.state.step), title, more)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
 

@@ -303,6 +303,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.evaluation = evaluation = ml_collections.ConfigDict()
     # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of those above that the data can have
+    # Besides: transfer (measured gain on each direction of the data beside the closed form) | inner (ratios of the violation
+    # under stronger ascents, of adversarial variants: the detector of catastrophic overfitting)
+    evaluation.looks = ("transfer", "inner")  # any of these; () in long lists of runs
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
     evaluation.score_levels = 16  # score_error: how many, even in the logarithm

@@ -38,7 +38,7 @@ def equal_evaluations(base):
     base.train.log_every = 500
     base.train.checkpoint_every = 1_000_000  # the last step alone is saved
     base.evaluation.metrics = ("plane", "wasserstein") if base.data.source == "plane3d" else ("wasserstein",)
-    base.evaluation.field_levels = ()
+    base.evaluation.field_levels, base.evaluation.looks = (), ()
     return base
 
 
