@@ -232,7 +232,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.constant = 8 / 255  # constant: r in VP state units
     robust.ball = "linf"  # linf | l2 (||delta||_2 <= r sqrt(D))
     robust.perturbation = "random"  # random | adversarial (set by the variant)
-    robust.maximize = "shift"  # adversarial: shift (the paper's J) | violation (the second term itself)
+    # adversarial: shift (the paper's J) | violation (the second term itself) | denoising (the first term at x_t + delta)
+    robust.maximize = "shift"  # one of these
     robust.attack_steps = 1  # adversarial: K; 1 is the paper's FGSM
     robust.step_size = 1.25  # adversarial: length of a step over the radius; the fast-AT habit for K = 1
     robust.random_start = True  # adversarial: start in the ball; the gradient of J is zero at its centre

@@ -171,3 +171,39 @@ def test_a_linear_predictor_learns_the_score_of_shrunk_data(perturb):
         assert float(a) == pytest.approx(float(expected), rel=0.02)
         plain = sigma / (alpha**2 * DATA_STD**2 + sigma**2)
         assert abs(float(a) / float(plain) - 1) > 0.05  # the test would see a missing second term
+
+
+@pytest.mark.parametrize("one_in", [2, 8])
+def test_a_term_on_part_of_the_batch_is_that_of_these_examples(one_in):
+    """On every m-th example, m times as heavy, with that example's own keys; the denoising term is that of all."""
+    keys, x0, t = batch(32)
+    matrix = jax.random.normal(jax.random.key(2), (4, 4))
+    predict = lambda x, t: jnp.tanh(x @ matrix) * (1.0 + t[:, None])
+    whole = build(PERTURBATIONS["adversarial"])(predict, keys, x0, t)[1]
+    loss, part = build(PERTURBATIONS["adversarial"], one_in=one_in)(predict, keys, x0, t)
+    np.testing.assert_allclose(part["violation"], whole["violation"][::one_in], rtol=1e-5)
+    expected = np.where(np.arange(32) % one_in == 0, one_in * whole["regularizer"], 0.0)
+    np.testing.assert_allclose(part["regularizer"], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, whole["denoising"] + expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="cannot be divided by one_in=5"):
+        build(one_in=5)(predict, keys, x0, t)
+
+
+def test_the_free_direction_is_the_gradient_of_the_first_term():
+    """FGSM on the denoising loss from delta = 0: delta = r sign(grad || eps_th(x_t) - eps ||^2)."""
+    keys, x0, t = batch(32)
+    matrix = jax.random.normal(jax.random.key(2), (4, 4))
+    predict = lambda x, t: jnp.tanh(x @ matrix)
+    moved = []
+
+    def spy(x, t):
+        moved.append(x)
+        return predict(x, t)
+
+    perturb = adversarial(LINF, 1, 1.0, random_start=False)
+    build(perturb, maximize="denoising")(spy, keys, x0, t)
+    noise_keys = jax.vmap(lambda key: jax.random.split(key, 3))(keys)[:, 0]
+    noised = add_noise(SCHEDULE, EPS, noise_keys, x0, t)
+    gradient = jax.grad(lambda x: jnp.sum((predict(x, t) - noised.target) ** 2))(noised.x)
+    r = (SCHEDULE.sigma(t) ** 2 + 8 / 255)[:, None]
+    np.testing.assert_allclose(moved[-1] - moved[0], r * np.sign(gradient), atol=1e-5)

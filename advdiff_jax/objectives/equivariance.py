@@ -28,7 +28,7 @@ from advdiff_jax.objectives.weights import Weight
 from advdiff_jax.perturbation.adversarial import Perturb
 from advdiff_jax.perturbation.radius import Radius
 
-MAXIMIZE = ("shift", "violation")
+MAXIMIZE = ("shift", "violation", "denoising")
 
 
 def equivariance(
@@ -51,7 +51,8 @@ def equivariance(
         perturb: `perturbation.random` (Robust_ran) or `perturbation.adversarial` (Robust_adv).
         weight: lambda_t.
         maximize: what an adversarial `perturb` maximises: "shift", the paper's
-            J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2, or "violation", the second term itself.
+            J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2; "violation", the second term itself; or "denoising", the first term
+            at x_t + delta, whose gradient at delta = 0 a plain backward pass gives for nothing.
         blame: "noise" (equivariance) or "data" (invariance, the control).
         variance_loss: terms to add for a learnt variance, as for `denoising`.
         one_in: the second term is computed on every `one_in`-th example, with `one_in` times its weight.
@@ -76,7 +77,7 @@ def equivariance(
         denoising = mean_square(prediction - noised.target)
         extra = variance_loss(prediction, variance, noised, x0, t)
 
-        x, _, alpha, sigma = (value[::one_in] for value in noised)
+        x, target, alpha, sigma = (value[::one_in] for value in noised)
         clean, at = prediction[::one_in], t[::one_in]
 
         def moved(prediction, delta):
@@ -86,6 +87,8 @@ def equivariance(
 
         def inner(moved_x):
             prediction, anchor = split_variance(predict(moved_x, at), x)[0], jax.lax.stop_gradient(clean)
+            if maximize == "denoising":
+                return mean_square(prediction - target)
             if maximize == "violation":
                 return mean_square(prediction - moved(anchor, moved_x - x))
             eps = parameterization.invert(prediction, moved_x, alpha, sigma).eps

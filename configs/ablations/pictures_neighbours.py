@@ -1,0 +1,39 @@
+"""Real handwriting, and its projection to a known subspace, under noise of two strengths, at equal network evaluations."""
+
+from configs import default, digits, subspace_digits
+
+VARIANTS = ("ddpm", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_fast", "at_diff", "ddpm_ip", "pseudo_huber")
+
+
+def get_config():
+    base, subspace = digits.get_config(), subspace_digits.get_config()
+    base.train.budget_evaluations = 3 * 32 * 3000  # those of ddpm's 3,000 steps
+    base.train.log_every, base.train.checkpoint_every = 500, 1_000_000
+    base.evaluation.looks, base.evaluation.field_levels = (), ()
+    sets = {
+        "digits": {},
+        "subspace": {
+            "data": {name: subspace.data[name] for name in ("source", "base", "components")},
+            "evaluation": {"metrics": ("subspace", "noise_energy", "fd")},
+        },
+    }
+    return default.ablation(
+        name="pictures_neighbours",
+        summary="Digits, and digits projected to ten principal components, 90 % of them under noise of std 0.2 or 0.4 (in "
+        "[-1, 1]), at equal network evaluations.",
+        base=base,
+        runs={
+            f"{name}_s{int(100 * std)}/{variant}": {
+                "variant": variant,
+                "robust": {"cut": std / 2},
+                **overrides,
+                "data": {**overrides.get("data", {}), "noise_std": std},
+            }
+            for name, overrides in sets.items()
+            for std in (0.2, 0.4)
+            for variant in VARIANTS
+        },
+        seeds=(0, 1, 2),
+        metrics=("noise_energy", "subspace_distance", "fd_digits_cnn", "network_evaluations", "train_seconds"),
+        figures=("grid",),
+    )

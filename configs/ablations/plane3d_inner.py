@@ -1,0 +1,46 @@
+"""The inner maximisation: what is maximised, in which ball, in how many steps of which length, from where."""
+
+from configs import default, plane3d
+from configs.ablations.plane3d_neighbours import equal_evaluations
+
+STEPS = (1, 2, 5, 10)
+
+
+def _length(steps):
+    """Of a step, over the radius: the fast-AT habit for one, 2.5 / K for more (Madry et al. 2018)."""
+    return 1.25 if steps == 1 else 2.5 / steps
+
+
+def get_config():
+    runs = {
+        f"{maximize}_{ball}/K_{steps}": {"maximize": maximize, "ball": ball, "attack_steps": steps, "step_size": _length(steps)}
+        for maximize, ball in (("shift", "linf"), ("shift", "l2"), ("violation", "linf"))
+        for steps in STEPS
+    }
+    runs |= {f"step_size/{length:g}": {"step_size": length} for length in (0.5, 1.0, 2.0)}
+    # The gradient of the shift is zero where nothing is moved, that of the denoising loss is not.
+    runs |= {
+        "no_random_start/violation": {"maximize": "violation", "random_start": False},
+        "no_random_start/denoising": {"maximize": "denoising", "random_start": False},
+        "no_ascent/random": {"perturbation": "random"},
+    }
+    base = equal_evaluations(plane3d.get_config())
+    base.evaluation.looks = ("inner",)
+    return default.ablation(
+        name="plane3d_inner",
+        summary="The inner maximisation of robust_fast on points of a plane of which 90 % carry noise of std 0.1, at equal "
+        "network evaluations; and how much more of the violation stronger ascents find on the trained network.",
+        base=base,
+        runs={label: {"variant": "robust_fast", "robust": overrides} for label, overrides in runs.items()},
+        seeds=(0, 1, 2),
+        metrics=(
+            "off_plane_rms",
+            "spread_ratio",
+            "w2",
+            "inner_pgd10_over_fgsm",
+            "inner_worst10_over_fgsm",
+            "inner_random_over_fgsm",
+            "inner_free_over_fgsm",
+            "network_evaluations",
+        ),
+    )
