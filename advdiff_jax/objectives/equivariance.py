@@ -51,8 +51,8 @@ def equivariance(
         perturb: `perturbation.random` (Robust_ran) or `perturbation.adversarial` (Robust_adv).
         weight: lambda_t.
         maximize: what an adversarial `perturb` maximises: "shift", the paper's
-            J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2; "violation", the second term itself; or "denoising", the first term
-            at x_t + delta, whose gradient at delta = 0 a plain backward pass gives for nothing.
+            J = || eps_th(x_t + delta) - sg[eps_th(x_t)] ||^2; "violation", the second term itself; or "denoising", the first
+            term at x_t + delta, whose gradient at delta = 0 a plain backward pass gives for nothing.
         blame: "noise" (equivariance) or "data" (invariance, the control).
         variance_loss: terms to add for a learnt variance, as for `denoising`.
         one_in: the second term is computed on every `one_in`-th example, with `one_in` times its weight.

@@ -24,8 +24,8 @@ def get_config():
     base.train.budget_evaluations, base.train.steps = 0, 4000  # equal steps: what is spared is seen in flops_per_step
     return default.ablation(
         name="plane3d_fast",
-        summary="The adaptive cutoff with its term computed in full, late, lazily or on part of the batch, for as many steps, on "
-        "points of a plane of which 90 % carry noise of std 0.1.",
+        summary="The adaptive cutoff with its term computed in full, late, lazily or on part of the batch, for as many "
+        "steps, on points of a plane of which 90 % carry noise of std 0.1.",
         base=base,
         runs={name: {"variant": name} for name in ("ddpm", "robust_adaptive", "robust_fast")}
         | {name: {**ADAPTIVE, "robust": recipe} for name, recipe in RECIPES.items()},
