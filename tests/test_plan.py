@@ -89,10 +89,12 @@ def test_levels_are_measured_until_the_term_comes_in():
         measure_until=2,
     )
     run, counts = state.create(jnp.ones(()), build_optimizer(1)), []
+    kinds = jax.tree.map(jax.typeof, run)
     for i in range(4):
         run, metrics = step(run, jax.random.split(jax.random.key(i), BATCH), jnp.ones((BATCH, 1)))
         counts.append(float(jnp.sum(run.levels.count)))
     assert "noise_error" not in metrics
+    assert jax.tree.map(jax.typeof, run) == kinds  # a leaf of another kind, weakly typed say, would compile every step twice
     start = float(jnp.sum(levels.create().count))
     assert counts[0] == pytest.approx(levels.MEMORY * (start + 1.0), rel=1e-5)
     assert counts[1] > counts[0]

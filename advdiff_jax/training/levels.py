@@ -37,7 +37,7 @@ class Levels(NamedTuple):
 
 def create() -> Levels:
     """Before anything is measured: a thousandth of a batch in each bin, with the error of the best model of N(0, I)."""
-    return Levels(jnp.asarray(1e-3 / (1.0 + CENTRES**2), jnp.float32), jnp.full(CENTRES.shape, 1e-3))
+    return Levels(jnp.asarray(1e-3 / (1.0 + CENTRES**2), jnp.float32), jnp.full(CENTRES.shape, 1e-3, jnp.float32))
 
 
 def update(levels: Levels, noise_to_signal: jax.Array, error: jax.Array) -> Levels:
