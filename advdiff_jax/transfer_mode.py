@@ -53,10 +53,12 @@ MEANING += "any direction's variance that the model does not see at u (equivaria
 
 
 class Law(NamedTuple):
-    """The second term of a config: `at`, u [N] -> `transfer.Levels`, and what it blames ("noise" or "data")."""
+    """The second term of a config: `at`, u [N] -> `transfer.Levels`; what it blames, "noise" or "data"; and, if its weight
+    follows the data, the noise level that it follows."""
 
     at: Callable[..., transfer.Levels]
     blame: str
+    level: float | None = None
 
 
 def _nothing(u):
@@ -98,15 +100,14 @@ def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) 
         return Law(_nothing, "noise")
     pick(BALLS, config, "robust.ball")
     pick(builders_objectives.PERTURBATIONS, config, "robust.perturbation")
-    radius, level = choose(builders_objectives.RADII, config, "robust.radius"), 0.0
-    if config.robust.weight == "adaptive":
-        level = measured()
+    radius = choose(builders_objectives.RADII, config, "robust.radius")
+    level = measured() if config.robust.weight == "adaptive" else None
     weight = choose(builders_objectives.WEIGHTS, config, "robust.weight", level)
     # Only a draw from the L2 ball asks for the dimension, and so for the data.
     asks = (config.robust.perturbation, config.robust.ball) == ("random", "l2")
     dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if asks else 1
     energy = transfer.ENERGIES[config.robust.perturbation, config.robust.ball](dim)
-    return Law(jax.jit(transfer.second_term(radius, weight, builders_process.build_schedule(config), energy)), blame)
+    return Law(jax.jit(transfer.second_term(radius, weight, builders_process.build_schedule(config), energy)), blame, level)
 
 
 def _before_training(config):
@@ -193,7 +194,8 @@ def _told(config, law):
     if BLAMES[config.objective] is None:
         return f"{config.variant} has no second term: every direction keeps its standard deviation, the gain is 1."
     c = config.robust
-    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {c.weight}; blames the {law.blame}."
+    follows = f" (cut at {law.level:.3g})" if law.level else ""
+    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {c.weight}{follows}; blames the {law.blame}."
 
 
 def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
@@ -208,9 +210,12 @@ def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pa
     law, title = build_law(config, _before_training(config)), f"{config.name}:{config.variant}"
     found = curve(config, law, title)
     gain, levels = tables(found, noise_std(config), law.blame)
-    print(_told(config, law), aligned(gain), aligned(levels), sep="\n\n", end="\n\n")
+    told = _told(config, law)
+    if law.level:
+        told += " A linear model would measure that level on these data; the network's own is in the results of the run."
+    print(told, aligned(gain), aligned(levels), sep="\n\n", end="\n\n")
     sections = [report.Section("Gain", table=gain), report.Section("The second term by noise level", table=levels)]
-    return _write(folder / "transfer", title, [found], noise_std(config), _told(config, law), sections)
+    return _write(folder / "transfer", title, [found], noise_std(config), told, sections)
 
 
 def transfer_of_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Path:
