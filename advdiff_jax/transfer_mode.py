@@ -66,20 +66,6 @@ def _nothing(u):
     return transfer.Levels(u, *[jnp.zeros_like(u)] * 3)
 
 
-def linear_noise_level(config: ml_collections.ConfigDict, train: wire.Examples) -> float:
-    """What an adaptive weight would measure if the network were linear: the level where q passes `robust.explained`.
-
-    The best linear model of data with the variances v in its principal directions explains q(u) = mean( u^2 / (u^2 + v) ) of
-    the noise. A network explains more, so that the level it measures is lower.
-    """
-    examples = wire.spread(train, config.evaluation.max_reference)
-    stds, _ = directions.gains(examples, examples)
-    variances = np.zeros(int(np.prod(train.shape[1:])))  # all noise is told in a direction without variance
-    variances[: len(stds)] = stds**2
-    u2 = np.geomspace(1e-4, 1e3, 701)[:, None] ** 2
-    return float(np.sqrt(np.interp(config.robust.explained, np.mean(u2 / (u2 + variances), axis=1), u2[:, 0])))
-
-
 def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) -> Law:
     """The closed form of what a config minimises.
 
@@ -111,7 +97,11 @@ def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) 
 
 
 def _before_training(config):
-    return lambda: linear_noise_level(config, builders_data.build_data(config).train)
+    return lambda: _linear_level(config, builders_data.build_data(config).train)
+
+
+def _linear_level(config, train):
+    return directions.noise_level(wire.spread(train, config.evaluation.max_reference), config.robust.explained)
 
 
 def closed_form(law: Law, stds: np.ndarray) -> np.ndarray:
@@ -194,8 +184,8 @@ def _told(config, law):
     if BLAMES[config.objective] is None:
         return f"{config.variant} has no second term: every direction keeps its standard deviation, the gain is 1."
     c = config.robust
-    follows = f" (cut at {law.level:.3g})" if law.level else ""
-    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {c.weight}{follows}; blames the {law.blame}."
+    weight = f"{c.weight} (cut at {law.level:.3g})" if law.level else c.weight
+    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {weight}; blames the {law.blame}."
 
 
 def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
@@ -295,7 +285,7 @@ def measured(
     stds, gains = directions.gains(train, samples)
     results = {"gain_largest": float(gains[0]), "gain_smallest": float(gains[-1])}
     try:
-        law = build_law(config, lambda: noise_level or linear_noise_level(config, data.train))
+        law = build_law(config, lambda: noise_level or _linear_level(config, data.train))
     except UserError as error:
         found, text = [], f"{error}."
     else:

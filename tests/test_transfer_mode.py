@@ -174,3 +174,19 @@ def test_the_gaussian_source_has_its_stds_and_its_exact_law():
     config.data.stds = (0.1, -1.0)
     with pytest.raises(UserError, match="stds must be positive"):
         builders_data.build_data(config)
+
+
+def test_the_level_of_a_linear_model_is_half_the_noise_that_fills_all_directions():
+    noise = 0.3 * np.random.default_rng(0).standard_normal((20_000, 6))
+    assert directions.noise_level(noise, 0.2) == pytest.approx(0.15, rel=0.03)
+    # On two of six directions without variance, all noise is told there.
+    assert directions.noise_level(noise * (np.arange(6) > 1), 0.5) == pytest.approx(0.15 * np.sqrt(4 / 3), rel=0.05)
+
+
+def test_an_adaptive_weight_has_the_curve_of_the_cutoff_at_its_level():
+    config, fixed = plane3d.get_config("robust_adaptive"), plane3d.get_config("robust_adv_cutoff")
+    fixed.robust.cut = 0.07
+    laws = transfer_mode.build_law(config, lambda: 0.07), transfer_mode.build_law(fixed, lambda: 1.0)
+    gains = [transfer_mode.closed_form(law, STDS) for law in laws]
+    np.testing.assert_allclose(*gains, rtol=1e-5)
+    assert (laws[0].level, laws[1].level) == (0.07, None)

@@ -32,6 +32,23 @@ def gains(train: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return along[order], sampled[order] / along[order]
 
 
+def noise_level(train: np.ndarray, share: float) -> float:
+    """The noise-to-signal ratio u at which the best linear model tells a share q of the noise: what `training.levels` measures.
+
+    q(u) = mean( u^2 / (u^2 + v) ) over the variances v of the principal directions. A network tells more of the noise, so the
+    level that it measures is lower.
+
+    Args:
+        train: as for `gains`.
+        share: q.
+    """
+    stds, _ = gains(train, train)
+    variances = np.zeros(_flat(train).shape[1])  # all noise is told in a direction without variance
+    variances[: len(stds)] = stds**2
+    u2 = np.geomspace(1e-4, 1e3, 701)[:, None] ** 2
+    return float(np.sqrt(np.interp(share, np.mean(u2 / (u2 + variances), axis=1), u2[:, 0])))
+
+
 def _flat(x):
     if x.ndim == 4:
         top, left = (max(0, (side - SIDE) // 2) for side in x.shape[1:3])
