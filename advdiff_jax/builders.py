@@ -11,14 +11,13 @@ import ml_collections
 import numpy as np
 import optax
 
-from advdiff_jax.builders_objectives import budgeted, build_objective, entry, plan
+from advdiff_jax.builders_objectives import budgeted, build_denoising, build_objective, entry, plan
 from advdiff_jax.builders_process import build_prediction, build_sampler, build_schedule, build_variance_loss
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation.fields import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
-from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import levels, parallel
 from advdiff_jax.training.plan import Plan
@@ -138,7 +137,7 @@ def _plan(config, apply, process):
         optimizer, decay = build_optimizer(config, lazy), config.train.ema_decay
         return apply, objective, process[0], optimizer, decay, parallel.average, measure_until
 
-    plain = make_train_step(*arguments(lambda seen: denoising(*process), 1, start))
+    plain = make_train_step(*arguments(lambda seen: build_denoising(config, process), 1, start))
     with refused(f"config.objective={config.objective}"):
         full = entry(config).step(config, *arguments(objective_at, c.every, 0))
     return plan(config, config.train.steps, plain, full)

@@ -13,7 +13,7 @@ from advdiff_jax.objectives import pseudo_huber, weights
 from advdiff_jax.objectives.ambient import ambient
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
-from advdiff_jax.objectives.denoising import denoising
+from advdiff_jax.objectives.denoising import denoising, square
 from advdiff_jax.objectives.equivariance import equivariance
 from advdiff_jax.objectives.jvp import jvp
 from advdiff_jax.perturbation import radius
@@ -50,6 +50,13 @@ HUBER_SCHEDULES = {
     "constant": lambda c: pseudo_huber.constant(c.huber_c),
     "exponential": lambda c: pseudo_huber.exponential(c.huber_c),
     "snr": lambda c: pseudo_huber.snr(c.huber_c),
+}
+
+CRITERIA = {
+    "square": lambda c, schedule: square,
+    "pseudo_huber": lambda c, schedule: pseudo_huber.pseudo_huber(
+        schedule, choose(HUBER_SCHEDULES, c, "neighbours.huber_schedule")
+    ),
 }
 
 
@@ -93,6 +100,7 @@ def _regularised(blame):
             blame=blame,
             variance_loss=variance_loss,
             one_in=config.robust.one_in,
+            criterion=choose(CRITERIA, config, "criterion", schedule),
         )
 
     return build
@@ -110,9 +118,10 @@ def _jvp(config, process, measured):
     )
 
 
-def _huber(config, process, measured):
-    c = choose(HUBER_SCHEDULES, config, "neighbours.huber_schedule")
-    return pseudo_huber.pseudo_huber(*process[:2], c, process[2])
+def build_denoising(config: ml_collections.ConfigDict, process: tuple) -> Callable:
+    """The first term alone, with the criterion that a config names."""
+    criterion = choose(CRITERIA, config, "criterion", process[0])
+    return denoising(*process, criterion)
 
 
 def _free_step(config, apply, objective_at, *arguments):
@@ -138,7 +147,7 @@ def _term_units(config):
 
 
 OBJECTIVES = {
-    "denoising": Entry(lambda c, process, measured: denoising(*process)),
+    "denoising": Entry(lambda c, process, measured: build_denoising(c, process)),
     "equivariance": Entry(_regularised("noise"), _term_units),
     "invariance": Entry(_regularised("data"), _term_units),
     "jvp": Entry(_jvp, units=lambda c: 6.0),
@@ -149,7 +158,6 @@ OBJECTIVES = {
         step=_free_step,
     ),
     "ddpm_ip": Entry(lambda c, process, measured: ddpm_ip(*process[:2], c.neighbours.gamma, process[2])),
-    "pseudo_huber": Entry(_huber),
     "ambient_oracle": Entry(_ambient(lambda c: None), knows_noise=True),
     "ambient_guess": Entry(_ambient(_guess), lowest=lambda c: (1.0 + c.neighbours.margin) * _guess(c)),
 }

@@ -33,7 +33,7 @@ VARIANTS = {
     # Input perturbation (arXiv 2301.11706).
     "ddpm_ip": {"objective": "ddpm_ip"},
     # Scheduled pseudo-Huber loss (arXiv 2403.16728).
-    "pseudo_huber": {"objective": "pseudo_huber"},
+    "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
     # Ambient denoising (arXiv 2404.10177, 2411.02780), told the noise of each example, or one guess for all. Nothing is
     # learnt below the guess, and sampling goes from there to the estimate of x0 in one step.
     "ambient_oracle": {"objective": "ambient_oracle"},
@@ -111,8 +111,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.variant = ""  # set by `with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
     config.init_from = ""  # workdir of a finished run of the same network: start from its parameters (fine-tuning)
-    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | pseudo_huber | ambient_oracle | ambient_guess
+    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these (set by the variant)
+    config.criterion = "square"  # of the denoising error, in denoising, equivariance and invariance: square | pseudo_huber
 
     # --- data: a clean source and what is done to it ------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()

@@ -169,7 +169,7 @@ def test_input_perturbation_shrinks_as_its_closed_form(process, gamma):
 def test_pseudo_huber_is_quadratic_then_linear_and_as_written():
     keys, x0, t = batch()
     error = np.asarray(network(add_noise(SCHEDULE, EPS, keys, x0, t).x, t)) - add_noise(SCHEDULE, EPS, keys, x0, t).target
-    run = lambda c: pseudo_huber.pseudo_huber(SCHEDULE, EPS, c)(network, keys, x0, t)[0]
+    run = lambda c: denoising(SCHEDULE, EPS, criterion=pseudo_huber.pseudo_huber(SCHEDULE, c))(network, keys, x0, t)[0]
     np.testing.assert_allclose(run(pseudo_huber.constant(1e3)), np.mean(error**2, axis=1), rtol=1e-4)
     np.testing.assert_allclose(run(pseudo_huber.constant(1e-5)), 2e-5 * np.mean(np.abs(error), axis=1), rtol=1e-2)
     u = np.asarray(SCHEDULE.noise_to_signal(t))

@@ -31,6 +31,16 @@ def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.
     return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
 
 
+# (error of the prediction [B, ...], t [B]) -> what it costs [B].
+Criterion = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def square(error: jax.Array, t: jax.Array) -> jax.Array:
+    """The usual `Criterion`: the mean square."""
+    del t
+    return mean_square(error)
+
+
 def noise_error(parameterization: Parameterization, prediction: jax.Array, noised: Noised) -> jax.Array:
     """|| eps_th - eps ||^2 [B] of a prediction in any parameterisation: 1 where nothing of the noise is told."""
     found, wanted = (
@@ -48,19 +58,25 @@ def no_variance(prediction: jax.Array, variance: None, noised: Noised, x0: jax.A
     return {}
 
 
-def denoising(schedule: Schedule, parameterization: Parameterization, variance_loss: VarianceLoss = no_variance):
+def denoising(
+    schedule: Schedule,
+    parameterization: Parameterization,
+    variance_loss: VarianceLoss = no_variance,
+    criterion: Criterion = square,
+):
     """Builds the objective || prediction - target ||^2, a mean over dimensions (module docstring of the package).
 
     Args:
         schedule: alpha and sigma.
         parameterization: what the network predicts.
         variance_loss: terms to add for a learnt variance, name -> [B]; see `objectives.variational`.
+        criterion: of prediction - target; the mean square unless another is given, see `objectives.pseudo_huber`.
     """
 
     def objective(predict, keys, x0, t):
         noised = add_noise(schedule, parameterization, keys, x0, t)
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
-        loss = mean_square(prediction - noised.target)
+        loss = criterion(prediction - noised.target, t)
         extra = variance_loss(prediction, variance, noised, x0, t)
         aux = {"denoising": loss, "noise_error": noise_error(parameterization, prediction, noised), **extra}
         return sum(extra.values(), loss), aux

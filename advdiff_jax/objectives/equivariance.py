@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.objectives.denoising import VarianceLoss, add_noise, mean_square, no_variance
+from advdiff_jax.objectives.denoising import Criterion, VarianceLoss, add_noise, mean_square, no_variance, square
 from advdiff_jax.objectives.weights import Weight
 from advdiff_jax.perturbation.adversarial import Perturb
 from advdiff_jax.perturbation.radius import Radius
@@ -41,6 +41,7 @@ def equivariance(
     blame: str = "noise",
     variance_loss: VarianceLoss = no_variance,
     one_in: int = 1,
+    criterion: Criterion = square,
 ):
     """Builds the objective of the module docstring; both norms are means over dimensions.
 
@@ -56,6 +57,7 @@ def equivariance(
         blame: "noise" (equivariance) or "data" (invariance, the control).
         variance_loss: terms to add for a learnt variance, as for `denoising`.
         one_in: the second term is computed on every `one_in`-th example, with `one_in` times its weight.
+        criterion: of the first term's error, as for `denoising`; the second term is a mean square.
 
     Returns:
         objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux); `violation` of the examples looked at alone.
@@ -74,7 +76,7 @@ def equivariance(
         noise_keys, radius_keys, perturb_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
         noised = add_noise(schedule, parameterization, noise_keys, x0, t)
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
-        denoising = mean_square(prediction - noised.target)
+        denoising = criterion(prediction - noised.target, t)
         extra = variance_loss(prediction, variance, noised, x0, t)
 
         x, target, alpha, sigma = (value[::one_in] for value in noised)

@@ -18,9 +18,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
-from advdiff_jax.objectives.denoising import VarianceLoss, add_noise, mean_square, no_variance
+from advdiff_jax.objectives.denoising import Criterion
 
 # (t [B], noise_to_signal [B]) -> c [B].
 HuberSchedule = Callable[[jax.Array, jax.Array], jax.Array]
@@ -49,29 +48,21 @@ def snr(c0: float = 0.1) -> HuberSchedule:
     return lambda t, u: (1.0 - c0) / (1.0 + u) ** 2 + c0
 
 
-def pseudo_huber(
-    schedule: Schedule, parameterization: Parameterization, c: HuberSchedule, variance_loss: VarianceLoss = no_variance
-):
-    """Builds the objective of the module docstring, a mean over dimensions.
+def pseudo_huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
+    """Builds the criterion of the module docstring, a mean over dimensions, for `denoising` and `equivariance`.
 
     Args:
-        schedule: alpha and sigma.
-        parameterization: what the network predicts.
+        schedule: tells u at t.
         c: `constant`, `exponential` or `snr`.
-        variance_loss: terms to add for a learnt variance, as for `denoising`.
 
     Returns:
-        objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux); aux `denoising` is the mean square error.
+        (error [B, ...], t [B]) -> [B].
     """
 
-    def objective(predict, keys, x0, t):
-        noised = add_noise(schedule, parameterization, keys, x0, t)
-        prediction, variance = split_variance(predict(noised.x, t), noised.x)
-        error, width = prediction - noised.target, bcast(c(t, schedule.noise_to_signal(t)), x0)
+    def criterion(error, t):
+        width = bcast(c(t, schedule.noise_to_signal(t)), error)
         # 2 c (sqrt(e^2 + c^2) - c) without the difference of like numbers.
         huber = 2.0 * width * error**2 / (jnp.sqrt(error**2 + width**2) + width)
-        loss = jnp.mean(huber.reshape(huber.shape[0], -1), axis=-1)
-        extra = variance_loss(prediction, variance, noised, x0, t)
-        return sum(extra.values(), loss), {"denoising": mean_square(error), "huber": loss, **extra}
+        return jnp.mean(huber.reshape(huber.shape[0], -1), axis=-1)
 
-    return objective
+    return criterion
