@@ -358,6 +358,8 @@ def ablation(
     config.runs = ml_collections.ConfigDict()
     config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
     for label, overrides in runs.items():
+        if "." in label:
+            raise ValueError(f"the label {label!r} of a run has a dot, which a config cannot have in a name: write it without")
         config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
         config.runs[label].update(overrides)
     return config

@@ -8,7 +8,8 @@ KAPPAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 
 
 def get_config():
-    paper = {f"robust_adv/lambda_{lam:g}": {"variant": "robust_adv", "robust": {"lam": lam}} for lam in LAMBDAS}
+    # A label has no dots: lambda in hundredths.
+    paper = {f"robust_adv/lambda_{round(100 * lam):02d}": {"variant": "robust_adv", "robust": {"lam": lam}} for lam in LAMBDAS}
     cutoffs = {
         f"{variant}/kappa_{kappa:g}": {"variant": variant, "robust": {"kappa0": kappa}}
         for variant in ("robust_adv_cutoff", "robust_fast")

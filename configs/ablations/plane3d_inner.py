@@ -17,10 +17,9 @@ def get_config():
         for maximize, ball in (("shift", "linf"), ("shift", "l2"), ("violation", "linf"))
         for steps in STEPS
     }
-    runs |= {f"step_size/{length:g}": {"step_size": length} for length in (0.5, 1.0, 2.0)}
-    # The gradient of the shift is zero where nothing is moved, that of the denoising loss is not.
+    runs |= {f"step_size/{round(100 * length)}_percent": {"step_size": length} for length in (0.5, 1.0, 2.0)}
+    # The gradients of shift and violation are zero where nothing is moved, that of the denoising loss is not.
     runs |= {
-        "no_random_start/violation": {"maximize": "violation", "random_start": False},
         "no_random_start/denoising": {"maximize": "denoising", "random_start": False},
         "no_ascent/random": {"perturbation": "random"},
     }
