@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from advdiff_jax.builders_objectives import budgeted, build_denoising, build_objective, entry, plan
+from advdiff_jax.builders_objectives import budgeted, build_denoising, build_objective, check_keys, entry, plan
 from advdiff_jax.builders_process import build_prediction, build_sampler, build_schedule, build_variance_loss
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.errors import UserError
@@ -92,6 +92,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     ]:
         if config[section][key] < 1:
             raise UserError(f"config.{section}.{key}={config[section][key]} must be at least 1")
+    if config.robust.one_in < 1 or config.train.batch_size // devices % config.robust.one_in:
+        raise UserError(
+            f"config.robust.one_in={config.robust.one_in} must divide the batch of a device, which is "
+            f"{config.train.batch_size // devices} (config.train.batch_size={config.train.batch_size} on {devices} devices)"
+        )
+    check_keys(config)
     if config.train.decay == "cosine" and config.train.warmup_steps >= config.train.steps:
         raise UserError(
             f"config.train.warmup_steps={config.train.warmup_steps} must be smaller than "
@@ -122,7 +128,12 @@ def build_optimizer(config: ml_collections.ConfigDict, lazy: int = 1) -> optax.G
 def _plan(config, apply, process):
     c = config.robust
     start = plan(config, config.train.steps).start
-    if c.weight == "adaptive" and not (start or config.init_from):
+    if start >= config.train.steps and config.objective != "denoising":
+        raise UserError(
+            f"config.robust.start_step={c.start_step:g} leaves no step of {config.train.steps} for "
+            f"config.objective={config.objective!r}: lower it"
+        )
+    if c.weight == "adaptive" and config.objective != "denoising" and not (start or config.init_from):
         raise UserError(
             "config.robust.weight='adaptive' follows what plain steps measure: set config.robust.start_step above 0, or "
             "config.init_from to a finished run"

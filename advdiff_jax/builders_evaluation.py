@@ -167,7 +167,7 @@ def _score_error(config, source, model):
 
 def _likelihood(config, source, model):
     c = config.evaluation
-    if model is None:
+    if model is None or builders_objectives.entry(config).lowest(config):  # there is no density below the level of a guess
         return {}
     points = source.clean(np.random.default_rng(0), c.likelihood_points)
     return {

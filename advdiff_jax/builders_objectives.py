@@ -39,10 +39,17 @@ PERTURBATIONS = {
 # Evaluations that a perturbation costs by itself: a forward and a backward to the input for each step of an ascent.
 PERTURBATION_UNITS = {"random": lambda c: 0.0, "adversarial": lambda c: 2.0 * c.attack_steps}
 
+
+def _above_zero(c, key):
+    if c[key] <= 0.0:
+        raise ValueError(f"{key} must be positive, got {c[key]}")
+    return c[key]
+
+
 # The last argument is the noise level that the run has measured (`training.levels`); a weight may follow it.
 WEIGHTS = {
     "paper": lambda c, measured: weights.paper(c.lam),
-    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, c.cut, c.exponent),
+    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, _above_zero(c, "cut"), c.exponent),
     "adaptive": lambda c, measured: weights.cutoff(c.kappa0, measured, c.exponent),
 }
 
@@ -60,8 +67,12 @@ CRITERIA = {
 }
 
 
+# Keys that not every objective heeds, and what they are where nothing is asked for.
+OPTIONAL = {"robust.start_step": 0.0, "robust.every": 1, "robust.one_in": 1, "criterion": "square"}
+
+
 class Entry(NamedTuple):
-    """What a name of `config.objective` stands for; every field but `build` takes the config alone, or is a constant.
+    """What a name of `config.objective` stands for.
 
     Attributes:
         build: (config, (schedule, parameterization, variance_loss), measured noise level) -> objective.
@@ -71,6 +82,7 @@ class Entry(NamedTuple):
         step: (config, *arguments of `training.step.make_train_step`) -> train_step.
         knows_noise: whether it is told the noise of each example.
         lowest: noise-to-signal below which nothing is learnt: the sampler goes from there to the estimate of x0.
+        reads: of `OPTIONAL`, the keys that it heeds; with another it must be left at its default.
     """
 
     build: Callable
@@ -79,6 +91,7 @@ class Entry(NamedTuple):
     step: Callable = lambda c, *arguments: make_train_step(*arguments)
     knows_noise: bool = False
     lowest: Callable[[ml_collections.ConfigDict], float] = lambda c: 0.0
+    reads: tuple[str, ...] = ()
 
 
 def _weight(config, measured):
@@ -126,8 +139,6 @@ def build_denoising(config: ml_collections.ConfigDict, process: tuple) -> Callab
 
 def _free_step(config, apply, objective_at, *arguments):
     n, (*arguments, _) = config.neighbours, arguments  # nothing is measured: the error is that of a moved state
-    if config.robust.start_step or config.robust.every > 1:
-        raise UserError("config.objective='at_diff' has several updates in each step: it takes no robust.start_step or .every")
     objective, ascend = objective_at(levels.create()), make_ascent(n.adv_lr, n.max_norm)
     return make_free_step(apply, objective, *arguments, updates=n.updates, ascend=ascend)
 
@@ -147,10 +158,10 @@ def _term_units(config):
 
 
 OBJECTIVES = {
-    "denoising": Entry(lambda c, process, measured: build_denoising(c, process)),
-    "equivariance": Entry(_regularised("noise"), _term_units),
-    "invariance": Entry(_regularised("data"), _term_units),
-    "jvp": Entry(_jvp, units=lambda c: 6.0),
+    "denoising": Entry(lambda c, process, measured: build_denoising(c, process), reads=tuple(OPTIONAL)),
+    "equivariance": Entry(_regularised("noise"), _term_units, reads=tuple(OPTIONAL)),
+    "invariance": Entry(_regularised("data"), _term_units, reads=tuple(OPTIONAL)),
+    "jvp": Entry(_jvp, units=lambda c: 6.0, reads=("robust.start_step", "robust.every")),
     "at_diff": Entry(
         lambda c, process, measured: at_diff(*process),
         units=lambda c: 3.0 * c.neighbours.updates,
@@ -183,6 +194,28 @@ def build_objective(config: ml_collections.ConfigDict, process: tuple, measured:
         return entry(config).build(config, process, measured)
 
 
+def check_keys(config: ml_collections.ConfigDict) -> None:
+    """Refuses what the objective of a config would ignore, or cannot do.
+
+    Raises:
+        UserError: a key of `OPTIONAL` that it does not heed, or a start of the ascent where its gradient is zero.
+    """
+    values = {key: config[key.split(".")[0]][key.split(".")[1]] if "." in key else config[key] for key in OPTIONAL}
+    for key, default in OPTIONAL.items():
+        if values[key] != default and key not in entry(config).reads:
+            raise UserError(
+                f"config.{key}={values[key]!r} is not for config.objective={config.objective!r}: leave it at {default!r}"
+            )
+    c = config.robust
+    if c.perturbation == "adversarial" and not c.random_start and c.maximize != "denoising":
+        raise UserError(
+            f"config.robust.random_start=False: the gradient of maximize={c.maximize!r} is zero where nothing is moved; set it "
+            "to True, or config.robust.maximize to 'denoising'"
+        )
+    if c.weight == "adaptive" and not 0.0 < c.explained < 1.0:
+        raise UserError(f"config.robust.explained={c.explained} must lie between 0 and 1")
+
+
 def plan(config: ml_collections.ConfigDict, total: int, plain=None, full=None) -> Plan:
     """Which of `total` steps has the objective (`full`), and which are plain denoising before it or between.
 
@@ -195,14 +228,15 @@ def plan(config: ml_collections.ConfigDict, total: int, plain=None, full=None) -
         return Plan(total, plain, full, total if config.objective == "denoising" else start, c.every)
 
 
-def evaluations(config: ml_collections.ConfigDict, steps: int) -> float:
-    """Network evaluations per example of the first `steps` steps of a run that is as long, in the units of `Entry.units`.
+def evaluations(config: ml_collections.ConfigDict, total: int, done: int | None = None) -> float:
+    """Network evaluations per example of the first `done` (default: all) of a run's `total` steps, in units of `Entry.units`.
 
     A forward pass is 1, a backward pass to the input 1, a full backward pass 2: a step of DDPM is 3, of Robust_ran 6, of
     Robust_adv 6 + 2 K.
     """
-    units = {False: 3.0, True: float(entry(config).units(config))}
-    return steps * sum(share * units[full] for full, (share, _) in plan(config, steps).parts().items())
+    done = total if done is None else done
+    full = plan(config, total).full_steps(done)
+    return 3.0 * (done - full) + float(entry(config).units(config)) * full
 
 
 def budgeted(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -64,7 +64,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     experiment = builders.build(config, data.train.shape[1:])
     # Refuses now what would otherwise fail after the training.
     builders_evaluation.evaluate(config, data, wire.first(data.train, 64))
-    begin = _begin(config, experiment, folder) if mode == "train" else None
+    begin = begin_from(config, experiment, folder) if mode == "train" else None
     first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
     if mode == "train" and (out / "results.json").exists():
@@ -116,11 +116,32 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     return out / "report.html"
 
 
-def _begin(config, experiment, folder):
-    """What becomes of a fresh state: with `init_from`, the averaged parameters of a finished run, and what it measured."""
-    if not config.init_from or (folder / "checkpoints").exists():
+def begin_from(config, experiment, folder):
+    """What becomes of a fresh state: with `init_from`, the averaged parameters of a finished run, and what it measured.
+
+    Returns:
+        state -> state, the identity without `init_from`, or where `folder` has a checkpoint to go on from.
+
+    Raises:
+        UserError: `init_from` is no finished run, or of another network or process, or has not measured what is needed.
+    """
+    saved = any(child.name.isdigit() for child in (folder / "checkpoints").glob("*"))
+    if not config.init_from or saved:
         return lambda fresh: fresh
-    before = restore(config, pathlib.Path(config.init_from).expanduser().absolute(), experiment).state
+    other = pathlib.Path(config.init_from).expanduser().absolute()
+    if (other / "config.json").exists():
+        mine, theirs = workdir.flatten(config), workdir.flatten(json.loads((other / "config.json").read_text()))
+        same = [key for key in mine if key.startswith(("network.", "diffusion."))]
+        if differing := [
+            f"{key} ({theirs.get(key)!r} there, {mine[key]!r} here)" for key in same if mine[key] != theirs.get(key)
+        ]:
+            raise UserError(f"config.init_from={config.init_from} is of another network or process: {', '.join(differing)}")
+    before = restore(config, other, experiment).state
+    if config.robust.weight == "adaptive" and not (config.robust.start_step or levels.is_measured(before.levels)):
+        raise UserError(
+            f"config.init_from={config.init_from} has measured no noise level, for want of plain steps: set "
+            "config.robust.start_step above 0"
+        )
     params = before.ema_params
     return lambda fresh: fresh._replace(params=params, ema_params=params, levels=before.levels)
 
@@ -147,7 +168,9 @@ def _cost(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Res
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
     rates = [row["steps_per_second"] for row in rows]
     cost = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
-    cost["network_evaluations"] = builders_objectives.evaluations(config, int(restored.state.step)) * config.train.batch_size
+    cost["network_evaluations"] = config.train.batch_size * builders_objectives.evaluations(
+        config, config.train.steps, int(restored.state.step)
+    )
     return cost | ({"steps_per_second": float(np.median(rates))} if rates else {})
 
 

@@ -254,7 +254,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.every = 1  # k: the term is in every k-th step, k times as heavy
     robust.one_in = 1  # m: the term is computed on every m-th example of the batch, m times as heavy
 
-    # --- neighbours: each read by the objective that it names ---------------------------------------------------------
+    # --- neighbours: each read by the variant that it names ---------------------------------------------------------
     config.neighbours = neighbours = ml_collections.ConfigDict()
     neighbours.updates = 3  # at_diff: K, updates of a batch; the learning rate is that of the step, and so is the decay
     neighbours.adv_lr = 0.1  # at_diff: length of an ascent step, ||.||_2 over the example, VP state units

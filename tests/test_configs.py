@@ -31,6 +31,7 @@ def shrink(config):
     """The same path in less time: what is left out is width, depth and data. What is not shipped is replaced by photographs."""
     config.train.batch_size, config.data.num_examples, config.data.size = 8, 64, 8
     config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "heads": 1, "width": 8, "depth": 1})
+    config.robust.one_in = 1  # there is one example a device
     config.network.attention_resolutions = ()  # in the middle there is attention all the same
     if config.data.source in ("tfds", "folder"):
         config.data.source = "photo_crops"
@@ -54,7 +55,7 @@ def first_step(config):
 
 # Every variant is compiled on points and on the smallest pictures, every config with a plain and with the fullest objective.
 CHEAP, TYPICAL = ("plane3d", "digits"), ("ddpm", "robust_adv")
-SECOND_TERM = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "jvp"}
+SECOND_TERM = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_every_ablation_expands_and_builds(name):
         # One setting stands for all: settings differ in how dirty the data are.
         if (one.variant, label.rpartition("/")[-1]) not in built:
             built.add((one.variant, label.rpartition("/")[-1]))
-            one.data.num_examples = 64
+            one.data.num_examples, one.train.batch_size = 64, 256
             builders.build(one, choices.choose(builders_data.SOURCES, one, "data.source").train.shape[1:])
 
 
@@ -202,6 +203,14 @@ def test_every_key_can_be_overridden(monkeypatch):
         ("data.noise_std", -0.1, r"config\.data: negative noise std"),
         ("robust.constant", -0.1, r"config\.robust: the radius must be positive"),
         ("robust.bias_min", -0.1, r"config\.robust: the radius must not be negative"),
+        ("robust.kappa0", -1.0, r"config\.robust: need kappa0 >= 0"),
+        ("robust.cut", 0.0, r"config\.robust: cut must be positive"),
+        ("robust.lam", -0.3, r"config\.robust: a negative lambda"),
+        ("robust.one_in", 7, r"config\.robust\.one_in=7 must divide the batch of a device, which is 64"),
+        ("robust.every", 0, r"config\.robust: need every >= 1"),
+        ("robust.start_step", 4000.0, r"config\.robust\.start_step=4000 leaves no step of 4000"),
+        ("robust.random_start", False, r"config\.robust\.random_start=False: the gradient of maximize='shift' is zero"),
+        ("criterion", "cube", r"config\.criterion='cube' is not known: choose one of square"),
         ("robust.ball", "l3", r"config\.robust\.ball='l3' is not known: choose one of linf, l2"),
         ("robust.attack_steps", 0, r"config\.robust: need num_steps >= 1"),
         ("train.batch_size", 12, r"config\.train\.batch_size=12 is not divisible by the 8 devices: try 8"),
@@ -221,6 +230,8 @@ def test_every_key_can_be_overridden(monkeypatch):
 )
 def test_a_value_that_cannot_be_is_refused_by_its_key(key, value, message):
     config = plane3d.get_config("robust_adv")
+    if key in ("robust.cut", "robust.kappa0"):
+        config.robust.weight = "cutoff"
     if key == "robust.constant":
         config.robust.radius = "constant"
     config.data.num_examples = 16
@@ -228,6 +239,22 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(key, value, message):
     with pytest.raises(UserError, match=message) as caught:
         builders.build(config, builders_data.build_data(config).train.shape[1:])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "key", "value"),
+    [
+        ("at_diff", "robust.every", 2),
+        ("ambient_oracle", "robust.start_step", 0.5),
+        ("ddpm_ip", "criterion", "pseudo_huber"),
+        ("jvp", "robust.one_in", 4),
+    ],
+)
+def test_a_key_that_a_variant_would_ignore_is_refused(variant, key, value):
+    config = plane3d.get_config(variant)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=rf"config\.{key}=.* is not for config\.objective='{variant}': leave it at"):
+        builders.build(config, (3,))
 
 
 def test_an_unknown_variant_is_refused():

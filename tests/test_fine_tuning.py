@@ -8,7 +8,7 @@ import pytest
 
 from advdiff_jax import builders, run
 from advdiff_jax.errors import UserError
-from advdiff_jax.training import levels
+from advdiff_jax.training import levels, state
 from configs import plane3d
 
 
@@ -44,9 +44,19 @@ def test_fine_tuning_starts_where_the_finished_run_ended(plain, tmp_path):
     # With no plain steps of its own, the noise floor is the one that the finished run measured.
     before, after = state_of(tiny("ddpm"), plain), state_of(config, tmp_path / "tuned")
     jax.tree.map(np.testing.assert_array_equal, before.levels, after.levels)
-    assert float(np.sum(before.levels.count)) > 2 * float(np.sum(levels.create().count))
+    assert levels.is_measured(before.levels)
     first = json.loads((tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()[0])
     assert "violation" in first
+
+
+def test_a_run_that_was_lost_before_its_first_checkpoint_starts_from_there_again(plain, tmp_path):
+    config = tiny("robust_adaptive")
+    config.init_from, config.robust.start_step = str(plain), 0.0
+    (tmp_path / "checkpoints").mkdir()
+    experiment = builders.build(config, (3,))
+    begun = run.begin_from(config, experiment, tmp_path)(state.create(experiment.init(jax.random.key(5)), experiment.optimizer))
+    wanted = state_of(tiny("ddpm"), plain)
+    jax.tree.map(np.testing.assert_array_equal, begun.params, wanted.ema_params)
 
 
 def test_a_late_start_measures_and_then_regularises(tmp_path):
@@ -66,9 +76,13 @@ def test_what_cannot_be_started_from_is_refused(plain, tmp_path):
     with pytest.raises(UserError, match=r"nowhere holds no checkpoint yet"):
         run.run(config, tmp_path / "a", "train")
     config.init_from, config.network.width = str(plain), 32
-    with pytest.raises(UserError, match="another network"):
+    with pytest.raises(UserError, match=r"another network or process: network.width \(16 there, 32 here\)"):
         run.run(config, tmp_path / "b", "train")
-    config = tiny("robust_fast")
-    config.robust.start_step = 0.0
+    config = tiny("robust_adaptive")
+    run.run(tiny("robust_ran"), tmp_path / "never_plain", "train")
+    config.init_from, config.robust.start_step = str(tmp_path / "never_plain"), 0.0
+    with pytest.raises(UserError, match="has measured no noise level"):
+        run.run(config, tmp_path / "d", "train")
+    config.init_from = ""
     with pytest.raises(UserError, match=r"config\.robust\.weight='adaptive' follows what plain steps measure"):
         run.run(config, tmp_path / "c", "train")

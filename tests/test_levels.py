@@ -44,10 +44,20 @@ def test_the_search_comes_from_above():
     seen = levels.create()
     q = np.where(levels.CENTRES < 0.05, 0.0, 0.8)
     q[1] = 0.9
-    seen = seen._replace(error=jnp.asarray((1 - q) * seen.count, jnp.float32))
+    seen = levels.Levels(jnp.asarray(1 - q, jnp.float32), jnp.ones(len(q)))
     assert 0.03 < float(levels.crossing(seen, 0.2)) < 0.08
     everything = seen._replace(error=jnp.zeros_like(seen.error))
     assert float(levels.crossing(everything, 0.2)) == pytest.approx(levels.CENTRES[0])
+
+
+def test_what_is_never_seen_is_never_forgotten():
+    """All examples at one level for long: the other bins keep the prior, and the crossing is found among them."""
+    step = lambda seen, _: (levels.update(seen, jnp.full(8, 5.0), jnp.zeros(8)), None)
+    seen = jax.jit(lambda seen: jax.lax.scan(step, seen, length=40_000)[0])(levels.create())
+    assert np.all(np.isfinite(levels.explained(seen)))
+    assert float(levels.crossing(seen, 0.2)) == pytest.approx(0.5, rel=0.1)  # q = u^2 / (u^2 + 1)
+    assert levels.is_measured(seen)
+    assert not levels.is_measured(levels.create())
 
 
 def test_shares_of_a_batch_average_to_the_batch():

@@ -49,11 +49,11 @@ def violations(
     x0: jax.Array,
     t: jax.Array,
 ) -> dict[str, jax.Array]:
-    """The violation of the second term under four perturbations, of the same radius at the same (t, eps); pure.
+    """The violation of the second term under five perturbations, of the same radius at the same (t, eps); pure.
 
     Args:
         build: (perturb, what it maximises) -> the objective (`objectives.equivariance`); all else of it stays.
-        maximize: what training maximises, "shift" or "violation".
+        maximize: what training maximises, as in `equivariance`.
         configured: what the network was trained against.
         ball: the set of perturbations.
         schedule: alpha and sigma.

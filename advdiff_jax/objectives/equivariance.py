@@ -90,7 +90,7 @@ def equivariance(
         def inner(moved_x):
             prediction, anchor = split_variance(predict(moved_x, at), x)[0], jax.lax.stop_gradient(clean)
             if maximize == "denoising":
-                return mean_square(prediction - target)
+                return criterion(prediction - target, at)
             if maximize == "violation":
                 return mean_square(prediction - moved(anchor, moved_x - x))
             eps = parameterization.invert(prediction, moved_x, alpha, sigma).eps

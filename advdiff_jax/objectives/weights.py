@@ -21,7 +21,12 @@ def paper(lam: float = 0.3) -> Weight:
 
     Returns:
         (noise_to_signal [B], radius in its own units [B], mean square of w [B]) -> lambda_t [B].
+
+    Raises:
+        ValueError: a negative `lam`.
     """
+    if lam < 0.0:
+        raise ValueError(f"a negative lambda maximises the violation, got {lam}")
     return lambda noise_to_signal, radius, energy: lam * jnp.sqrt(3.0) / radius
 
 
@@ -35,11 +40,16 @@ def cutoff(kappa0: float = 5.0, cut: float = 0.05, exponent: float = 4.0) -> Wei
         exponent: sharpness of the fall.
 
     Returns:
-        as `paper`.
+        as `paper`; 0 where nothing is moved.
+
+    Raises:
+        ValueError: a negative `kappa0`, or an `exponent` that is not positive.
     """
+    if kappa0 < 0.0 or exponent <= 0.0:
+        raise ValueError(f"need kappa0 >= 0 and exponent > 0, got {kappa0} and {exponent}")
 
     def weight(noise_to_signal, radius, energy):
         kappa = kappa0 / (1.0 + (noise_to_signal / cut) ** exponent)
-        return kappa / energy
+        return jnp.where(energy > 0.0, kappa / jnp.where(energy > 0.0, energy, 1.0), 0.0)
 
     return weight

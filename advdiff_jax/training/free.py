@@ -20,6 +20,7 @@ import optax
 
 from advdiff_jax.data.wire import to_float
 from advdiff_jax.diffusion.schedules import Schedule, bcast
+from advdiff_jax.objectives.denoising import mean_square
 from advdiff_jax.perturbation.ball import L2
 from advdiff_jax.training.state import TrainState
 from advdiff_jax.training.step import draw_times, make_update
@@ -93,7 +94,7 @@ def make_free_step(
         delta = jnp.zeros_like(x0)
         for number in range(updates):  # unrolled: K is small, and the compiler's count of FLOPs is then right
             (of_params, of_delta), aux = gradient(state.params, delta, keys, x0)
-            aux["delta_rms"] = jnp.sqrt(jnp.mean(delta**2))
+            aux["delta_rms"] = jnp.sqrt(mean_square(delta))
             of_params, metrics = average((of_params, jax.tree.map(jnp.mean, aux)))
             state = update(state, of_params)
             if number + 1 < updates:

@@ -20,6 +20,7 @@ import numpy as np
 # Bins of u, even in its logarithm, in the data's units; q is smooth in log u, and wide bins see enough examples each.
 EDGES = np.geomspace(1e-3, 1e2, 26)
 CENTRES = np.sqrt(EDGES[1:] * EDGES[:-1])
+PRIOR = 1e-3  # what the error of a model of N(0, I) counts in each bin, in batches
 MEMORY = 0.995  # of the running means, per step: the last two hundred steps count, over which a young model changes little
 
 
@@ -36,8 +37,8 @@ class Levels(NamedTuple):
 
 
 def create() -> Levels:
-    """Before anything is measured: a thousandth of a batch in each bin, with the error of the best model of N(0, I)."""
-    return Levels(jnp.asarray(1e-3 / (1.0 + CENTRES**2), jnp.float32), jnp.full(CENTRES.shape, 1e-3, jnp.float32))
+    """Before anything is measured."""
+    return Levels(jnp.zeros(CENTRES.shape, jnp.float32), jnp.zeros(CENTRES.shape, jnp.float32))
 
 
 def update(levels: Levels, noise_to_signal: jax.Array, error: jax.Array) -> Levels:
@@ -47,8 +48,8 @@ def update(levels: Levels, noise_to_signal: jax.Array, error: jax.Array) -> Leve
 
 
 def explained(levels: Levels) -> jax.Array:
-    """q at the centres of the bins, [bins]."""
-    return 1.0 - levels.error / levels.count
+    """q at the centres of the bins, [bins]; where nothing was seen, that of the best model of N(0, I)."""
+    return 1.0 - (levels.error + PRIOR / (1.0 + CENTRES**2)) / (levels.count + PRIOR)
 
 
 def crossing(levels: Levels, share: float | jax.Array) -> jax.Array:
@@ -66,4 +67,4 @@ def crossing(levels: Levels, share: float | jax.Array) -> jax.Array:
 
 def is_measured(levels: Levels) -> bool:
     """Whether any batch has been added."""
-    return bool(jnp.sum(levels.count) > 2.0 * jnp.sum(create().count))
+    return bool(jnp.sum(levels.count) > 0.0)

@@ -46,7 +46,11 @@ class Plan:
         """Whether step `step` (counted from 0) has the second term."""
         return step >= self.start and (step - self.start) % self.every == 0
 
+    def full_steps(self, done: int) -> int:
+        """How many of the first `done` steps have the term."""
+        return max(0, -(-(done - self.start) // self.every))
+
     def parts(self) -> dict[bool, tuple[float, TrainStep]]:
         """Has the term -> (share of all steps, the step), of those that are done at all."""
-        full = max(0, -(-(self.total - self.start) // self.every)) / self.total
+        full = self.full_steps(self.total) / self.total
         return {key: part for key, part in {False: (1.0 - full, self.plain), True: (full, self.full)}.items() if part[0]}

@@ -13,7 +13,8 @@ RECIPES = {
     "one_in_4": {"one_in": 4},
     "one_in_16": {"one_in": 16},
     "every_2_one_in_4": {"every": 2, "one_in": 4},
-    # The direction that the backward pass of the denoising loss gives for nothing, instead of an ascent of its own.
+    # The direction of the denoising loss's gradient, which its backward pass holds. It is computed by itself here, at the price
+    # of an ascent: this shows whether the direction is good enough to be worth sharing.
     "free_direction": {"maximize": "denoising", "random_start": False, "step_size": 1.0},
     "free_direction_one_in_8": {"maximize": "denoising", "random_start": False, "step_size": 1.0, "one_in": 8},
 }

@@ -53,8 +53,8 @@ def table(name, summary, base, methods, metrics):
     """The ablation of methods (label -> overrides) in every setting."""
     return default.ablation(
         name=name,
-        summary=f"{summary} pP_sS: P % of the points carry noise of std S / 100. The oracle is told the noise of each point; a "
-        "guess takes the true noise (half, double of it) for all.",
+        summary=f"{summary} pP_sS: P % of the points carry noise of std S / 100. ambient_oracle is told the noise of each "
+        "point; ambient_guess takes S / 100 (half, double of it) for all, also where p is 0; the others are told nothing.",
         base=equal_evaluations(base),
         runs={
             f"{setting}/{method}": {**overrides, "data": data}
