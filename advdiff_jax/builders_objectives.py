@@ -40,16 +40,16 @@ PERTURBATIONS = {
 PERTURBATION_UNITS = {"random": lambda c: 0.0, "adversarial": lambda c: 2.0 * c.attack_steps}
 
 
-def _above_zero(c, key):
-    if c[key] <= 0.0:
-        raise ValueError(f"{key} must be positive, got {c[key]}")
-    return c[key]
+def _above_zero(name, value):
+    if value <= 0.0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return value
 
 
 # The last argument is the noise level that the run has measured (`training.levels`); a weight may follow it.
 WEIGHTS = {
     "paper": lambda c, measured: weights.paper(c.lam),
-    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, _above_zero(c, "cut"), c.exponent),
+    "cutoff": lambda c, measured: weights.cutoff(c.kappa0, _above_zero("cut", c.cut), c.exponent),
     "adaptive": lambda c, measured: weights.cutoff(c.kappa0, measured, c.exponent),
 }
 

@@ -18,6 +18,7 @@ TINY = [
     "--config.network.width=16",
     "--config.sampling.steps=5",
     "--config.evaluation.num_samples=100",
+    "--config.evaluation.looks=()",
 ]
 
 

@@ -53,8 +53,8 @@ def first_step(config):
     return metrics, max(jax.tree.leaves(moved))
 
 
-# Every variant is compiled on points and on the smallest pictures, every config with a plain and with the fullest objective.
-CHEAP, TYPICAL = ("plane3d", "digits"), ("ddpm", "robust_adv")
+# Every variant is compiled on points and on the smallest pictures, every config with the fullest objective.
+CHEAP, TYPICAL = ("plane3d", "digits"), ("robust_adv",)
 SECOND_TERM = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 

@@ -17,7 +17,7 @@ def tiny(variant):
     config.train.update({"steps": 60, "batch_size": 64, "warmup_steps": 5, "log_every": 10, "ema_decay": 0.9})
     config.data.num_examples, config.network.width, config.evaluation.num_samples = 500, 16, 64
     config.sampling.steps, config.sampling.batch_size = 4, 8
-    config.evaluation.metrics, config.evaluation.field_levels = ("plane",), (0.1,)
+    config.evaluation.metrics, config.evaluation.field_levels, config.evaluation.looks = ("plane",), (), ()
     return config
 
 

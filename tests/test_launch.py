@@ -7,6 +7,7 @@ import pytest
 from tests.launching import ROOT, TINY, launch
 
 PLANE = "--config=configs/plane3d.py:robust_ran"
+LOOKS = (*TINY[:-1], "--config.evaluation.looks=('transfer',)")
 MIXTURE = "--config=configs/mixture.py:ddpm"
 
 
@@ -14,7 +15,7 @@ MIXTURE = "--config=configs/mixture.py:ddpm"
 def finished(tmp_path_factory):
     """A finished tiny run of the plane."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    process = launch(PLANE, *TINY, f"--workdir={workdir}")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}")
     assert process.returncode == 0, process.stderr
     return workdir, process
 
@@ -66,7 +67,7 @@ def test_a_run_writes_what_the_design_says(finished):
 def test_a_finished_run_is_not_done_again(finished):
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    process = launch(PLANE, *TINY, f"--workdir={workdir}")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}")
     assert process.returncode == 0
     assert "already finished" in process.stderr
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
@@ -75,7 +76,7 @@ def test_a_finished_run_is_not_done_again(finished):
 def test_evaluate_with_another_sampler_keeps_the_runs_own_results(finished):
     workdir, _ = finished
     before = (workdir / "results.json").read_text()
-    process = launch(PLANE, *TINY, f"--workdir={workdir}", "--mode=evaluate", "--config.sampling.method=ddim")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}", "--mode=evaluate", "--config.sampling.method=ddim")
     assert process.returncode == 0, process.stderr
     other = workdir / "evaluations" / "sampling.method=ddim"
     assert process.stdout.strip() == f"open {other}/report.html"
@@ -88,7 +89,7 @@ def test_sample_mode_draws_the_same_samples(finished):
     drawn = workdir / "samples" / "step_60.npy"
     before = drawn.read_bytes()
     drawn.unlink()
-    process = launch(PLANE, *TINY, f"--workdir={workdir}", "--mode=sample")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}", "--mode=sample")
     assert process.returncode == 0, process.stderr
     assert process.stdout.strip() == f"open {workdir}/samples/step_60.png"
     assert drawn.read_bytes() == before
@@ -140,7 +141,7 @@ def test_a_batch_that_does_not_divide_among_the_devices_is_refused(tmp_path):
 def test_the_workdir_of_another_config_is_refused_by_its_keys(finished):
     workdir, _ = finished
     before = (workdir / "config.json").read_text()
-    process = launch(PLANE, *TINY, f"--workdir={workdir}", "--config.robust.lam=0.5", "--config.seed=7")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}", "--config.robust.lam=0.5", "--config.seed=7")
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert "robust.lam (0.3 there, 0.5 here)" in line
@@ -163,7 +164,7 @@ def test_a_workdir_that_is_someone_elses_or_cannot_be_made_is_refused(tmp_path):
 
 def test_divergence_is_said_and_keeps_the_last_good_checkpoint(tmp_path):
     workdir = tmp_path / "run"
-    process = launch(PLANE, *TINY, f"--workdir={workdir}", "--config.train.learning_rate=1e30")
+    process = launch(PLANE, *LOOKS, f"--workdir={workdir}", "--config.train.learning_rate=1e30")
     assert process.returncode == 2, process.stderr
     (line,) = process.stderr.splitlines()
     assert "training diverged; lower config.train.learning_rate" in line

@@ -10,7 +10,7 @@ import pytest
 
 from advdiff_jax import builders
 from advdiff_jax.errors import UserError
-from advdiff_jax.training import parallel, state
+from advdiff_jax.training import levels, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer
 from advdiff_jax.training.log import read_metrics
 from configs import plane3d
@@ -77,7 +77,7 @@ def test_stopped_and_started_again(tmp_path, uninterrupted, number, status):
 
 def small_state(seed):
     values = jax.random.normal(jax.random.key(seed), (64, 64))
-    return state.TrainState(np.int32(seed), {"w": values}, (), {"w": 2 * values})
+    return state.TrainState(np.int32(seed), {"w": values}, (), {"w": 2 * values}, levels.create())
 
 
 @pytest.fixture
