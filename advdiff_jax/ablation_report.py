@@ -80,8 +80,8 @@ def compact(config: ml_collections.ConfigDict, table: Table, metric: str, bold=l
     found = [[metric, *groups], *([member] for member in members)]
     for group, labels in groups.items():
         cells = {member: table[label][metric] for member, label in labels.items() if metric in table[label]}
-        rivals = {member: mean for member, (mean, _) in cells.items() if labels[member].startswith(f"{group}/")}
-        first = list(rivals)[_best(metric)(np.array([*rivals.values()]))] if len({*rivals.values()}) > 1 else None
+        own = ablation_figures.rivals(table, metric, group, labels)
+        first = list(own)[_best(metric)(np.array([*own.values()]))] if len({*own.values()}) > 1 else None
         for row, member in zip(found[1:], members, strict=True):
             text = _cell(config, *cells[member]) if member in cells else ""
             row.append(bold(text) if member == first else text)

@@ -29,20 +29,20 @@ class _Step:
     def __init__(self, config):
         data = builders_data.build_data(config)
         experiment = builders.build(config, data.train.shape[1:])
-        self._parts = [(share, parallel.parallel_train_step(step)) for share, step in experiment.plan.parts().values()]
         self._state = parallel.replicate(
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
         batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=data.noise_std)[0]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
-        compiled = [(share, step.lower(self._state, self._key, self._batch).compile()) for share, step in self._parts]
-        self.flops = sum(share * step.cost_analysis()["flops"] for share, step in compiled) * jax.device_count()
-        self.temp_bytes = max(step.memory_analysis().temp_size_in_bytes for _, step in compiled) * jax.device_count()
+        compiled, self.flops = parallel.compile_plan(experiment.plan, self._state, self._key, self._batch)
+        self._parts = list(compiled.values())
+        per_device = max(one.executable.memory_analysis().temp_size_in_bytes for one in self._parts)
+        self.temp_bytes = per_device * jax.device_count()
 
     def seconds(self, count: int) -> float:
         """Mean seconds of a step over `count` steps of each kind."""
-        return sum(share * self._time(step, count) for share, step in self._parts)
+        return sum(one.share * self._time(one.step, count) for one in self._parts)
 
     def _time(self, step, count):
         jax.block_until_ready(self._state)

@@ -1,5 +1,6 @@
 """Config -> objects. Every choice that a config can name is one line of a dictionary here."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -127,7 +128,8 @@ def build_optimizer(config: ml_collections.ConfigDict, lazy: int = 1) -> optax.G
 
 def _plan(config, apply, process):
     c = config.robust
-    start = plan(config, config.train.steps).start
+    when = plan(config, config.train.steps)
+    start = when.start
     if start >= config.train.steps and config.objective != "denoising":
         raise UserError(
             f"config.robust.start_step={c.start_step:g} leaves no step of {config.train.steps} for "
@@ -151,7 +153,7 @@ def _plan(config, apply, process):
     plain = make_train_step(*arguments(lambda seen: build_denoising(config, process), 1, start))
     with refused(f"config.objective={config.objective}"):
         full = entry(config).step(config, *arguments(objective_at, c.every, 0))
-    return plan(config, config.train.steps, plain, full)
+    return dataclasses.replace(when, plain=plain, full=full)
 
 
 def build(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:

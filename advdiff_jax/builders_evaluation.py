@@ -21,7 +21,6 @@ from advdiff_jax.objectives import weights
 from advdiff_jax.objectives.equivariance import equivariance
 from advdiff_jax.perturbation.ball import BALLS
 
-BLAMED = {"equivariance": "noise", "invariance": "data"}  # objectives with a second term: what it blames for a shift
 INNER_EXAMPLES, INNER_BATCH = 512, 64  # looked at by the detector of overfitting, and how many at once
 LOOKS = ("transfer", "inner")  # see `run`
 CHECKED = 256  # examples of a reference set that are looked at where only mistakes are looked for
@@ -188,25 +187,25 @@ def inner_maximisation(config: ml_collections.ConfigDict, data: Data, predict: C
     Returns:
         name -> ratio of violations; empty for objectives without an inner maximisation.
     """
-    if config.objective not in BLAMED or config.robust.perturbation != "adversarial":
+    blame = builders_objectives.entry(config).blame
+    if blame is None or config.robust.perturbation != "adversarial":
         return {}
     schedule, ball = builders_process.build_schedule(config), pick(BALLS, config, "robust.ball")
     parameterization = builders_process.build_prediction(config, schedule).parameterization
     radius = choose(builders_objectives.RADII, config, "robust.radius")
     configured = choose(builders_objectives.PERTURBATIONS, config, "robust.perturbation", ball)
 
-    maximize, blame = config.robust.maximize, BLAMED[config.objective]
+    maximize = config.robust.maximize
 
     def build(perturb, maximize):
-        return equivariance(
-            schedule, parameterization, radius, perturb, weights.paper(), maximize, blame
-        )  # weighs nothing here
+        weight = weights.paper()  # of no consequence: the violation is looked at, not the term
+        return equivariance(schedule, parameterization, radius, perturb, weight, maximize, blame)
 
     @jax.jit
     def at(keys, x0):
         time_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
-        return inner.violations(build, maximize, configured, ball, schedule, parameterization, predict, keys, x0, t)
+        return inner.violations(build, maximize, configured, ball, predict, keys, x0, t)
 
     x0 = wire.spread(data.train, INNER_EXAMPLES)
     keys = jax.random.split(jax.random.key(0), len(x0))

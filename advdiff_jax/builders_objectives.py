@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
+from advdiff_jax import workdir
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.errors import UserError
 from advdiff_jax.objectives import pseudo_huber, weights
@@ -83,6 +84,7 @@ class Entry(NamedTuple):
         knows_noise: whether it is told the noise of each example.
         lowest: noise-to-signal below which nothing is learnt: the sampler goes from there to the estimate of x0.
         reads: of `OPTIONAL`, the keys that it heeds; with another it must be left at its default.
+        blame: what a perturbed second term blames for a shift of the state, "noise" or "data"; None where there is none.
     """
 
     build: Callable
@@ -92,6 +94,7 @@ class Entry(NamedTuple):
     knows_noise: bool = False
     lowest: Callable[[ml_collections.ConfigDict], float] = lambda c: 0.0
     reads: tuple[str, ...] = ()
+    blame: str | None = None
 
 
 def _weight(config, measured):
@@ -100,35 +103,34 @@ def _weight(config, measured):
     return lambda *args: config.robust.every * weight(*args)
 
 
+def _second_term(config, process, measured):
+    """Where and how much, for every objective with a second term."""
+    schedule, parameterization, variance_loss = process
+    return {
+        "schedule": schedule,
+        "parameterization": parameterization,
+        "variance_loss": variance_loss,
+        "radius": choose(RADII, config, "robust.radius"),
+        "weight": _weight(config, measured),
+    }
+
+
 def _regularised(blame):
     def build(config, process, measured):
-        schedule, parameterization, variance_loss = process
         return equivariance(
-            schedule,
-            parameterization,
-            radius=choose(RADII, config, "robust.radius"),
+            **_second_term(config, process, measured),
             perturb=choose(PERTURBATIONS, config, "robust.perturbation", pick(BALLS, config, "robust.ball")),
-            weight=_weight(config, measured),
             maximize=config.robust.maximize,
             blame=blame,
-            variance_loss=variance_loss,
             one_in=config.robust.one_in,
-            criterion=choose(CRITERIA, config, "criterion", schedule),
+            criterion=choose(CRITERIA, config, "criterion", process[0]),
         )
 
-    return build
+    return Entry(build, _term_units, reads=tuple(OPTIONAL), blame=blame)
 
 
 def _jvp(config, process, measured):
-    schedule, parameterization, variance_loss = process
-    return jvp(
-        schedule,
-        parameterization,
-        radius=choose(RADII, config, "robust.radius"),
-        ball=pick(BALLS, config, "robust.ball"),
-        weight=_weight(config, measured),
-        variance_loss=variance_loss,
-    )
+    return jvp(**_second_term(config, process, measured), ball=pick(BALLS, config, "robust.ball"))
 
 
 def build_denoising(config: ml_collections.ConfigDict, process: tuple) -> Callable:
@@ -159,8 +161,8 @@ def _term_units(config):
 
 OBJECTIVES = {
     "denoising": Entry(lambda c, process, measured: build_denoising(c, process), reads=tuple(OPTIONAL)),
-    "equivariance": Entry(_regularised("noise"), _term_units, reads=tuple(OPTIONAL)),
-    "invariance": Entry(_regularised("data"), _term_units, reads=tuple(OPTIONAL)),
+    "equivariance": _regularised("noise"),
+    "invariance": _regularised("data"),
     "jvp": Entry(_jvp, units=lambda c: 6.0, reads=("robust.start_step", "robust.every")),
     "at_diff": Entry(
         lambda c, process, measured: at_diff(*process),
@@ -200,7 +202,7 @@ def check_keys(config: ml_collections.ConfigDict) -> None:
     Raises:
         UserError: a key of `OPTIONAL` that it does not heed, or a start of the ascent where its gradient is zero.
     """
-    values = {key: config[key.split(".")[0]][key.split(".")[1]] if "." in key else config[key] for key in OPTIONAL}
+    values = workdir.flatten(config)
     for key, default in OPTIONAL.items():
         if values[key] != default and key not in entry(config).reads:
             raise UserError(
@@ -216,8 +218,8 @@ def check_keys(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"config.robust.explained={c.explained} must lie between 0 and 1")
 
 
-def plan(config: ml_collections.ConfigDict, total: int, plain=None, full=None) -> Plan:
-    """Which of `total` steps has the objective (`full`), and which are plain denoising before it or between.
+def plan(config: ml_collections.ConfigDict, total: int) -> Plan:
+    """Which of `total` steps have the objective, and which are plain denoising before it or between; without the steps.
 
     Raises:
         UserError: `robust.start_step` or `robust.every` that cannot be.
@@ -225,7 +227,7 @@ def plan(config: ml_collections.ConfigDict, total: int, plain=None, full=None) -
     c = config.robust
     start = round(c.start_step if c.start_step >= 1 else c.start_step * total)
     with refused("config.robust"):
-        return Plan(total, plain, full, total if config.objective == "denoising" else start, c.every)
+        return Plan(total, None, None, total if config.objective == "denoising" else start, c.every)
 
 
 def evaluations(config: ml_collections.ConfigDict, total: int, done: int | None = None) -> float:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders_data, builders_evaluation, builders_objectives, builders_process, workdir
+from advdiff_jax import builders_data, builders_objectives, builders_process, workdir
 from advdiff_jax.choices import choose, pick
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import transfer
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # The second term of an objective, as what it blames for a shift of the state; None: no second term, a gain of 1. An objective
 # that is not here has no closed form.
-BLAMES = {"denoising": None, **builders_evaluation.BLAMED}
+BLAMES = {"denoising": None} | {name: one.blame for name, one in builders_objectives.OBJECTIVES.items() if one.blame}
 # Their steps depend on the state in another way than linearly: no curve of the sampler's own.
 NOT_LINEAR = ("predictor_corrector",)
 # Points drawn to find the sampler's own gain: two, which are the same up to their sign, unless it draws noise; then so many
@@ -97,11 +97,11 @@ def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) 
 
 
 def _before_training(config):
-    return lambda: _linear_level(config, builders_data.build_data(config).train)
+    def measured():
+        train = wire.spread(builders_data.build_data(config).train, config.evaluation.max_reference)
+        return directions.noise_level(train, config.robust.explained)
 
-
-def _linear_level(config, train):
-    return directions.noise_level(wire.spread(train, config.evaluation.max_reference), config.robust.explained)
+    return measured
 
 
 def closed_form(law: Law, stds: np.ndarray) -> np.ndarray:
@@ -285,7 +285,7 @@ def measured(
     stds, gains = directions.gains(train, samples)
     results = {"gain_largest": float(gains[0]), "gain_smallest": float(gains[-1])}
     try:
-        law = build_law(config, lambda: noise_level or _linear_level(config, data.train))
+        law = build_law(config, lambda: noise_level or directions.noise_level(train, config.robust.explained))
     except UserError as error:
         found, text = [], f"{error}."
     else:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from advdiff_jax import builders, builders_data, builders_evaluation
-from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
 from advdiff_jax.evaluation import inner
+from advdiff_jax.objectives.denoising import mean_square
+from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.ball import LINF
 from configs import plane3d
 from tests.processes import ALL
@@ -75,10 +76,11 @@ def test_free_is_the_gradient_of_the_denoising_loss():
     x0, eps = jax.random.normal(jax.random.key(0), (2, 8, 3))
     t, radius = jnp.full((8,), 0.3), jnp.linspace(0.1, 0.8, 8)
     x = schedule.alpha(t)[:, None] * x0 + schedule.sigma(t)[:, None] * eps
-    perturb = inner.free(LINF, schedule, PARAMETERIZATIONS["eps"], lambda x, t: x, x0, t)
-    np.testing.assert_allclose(perturb(None, None, x, radius), radius[:, None] * jnp.sign(x - eps), rtol=1e-6)
-    nothing = inner.free(LINF, schedule, PARAMETERIZATIONS["eps"], lambda x, t: 0.0 * x, x0, t)
-    np.testing.assert_array_equal(nothing(None, None, x, radius), 0.0)
+    keys = jax.random.split(jax.random.key(2), 8)
+    perturb = adversarial(LINF, inner.FREE_STEPS, inner.FREE_STEP_SIZE, random_start=False)
+    delta = perturb(keys, lambda moved: mean_square(moved - eps), x, radius)
+    np.testing.assert_allclose(delta, radius[:, None] * jnp.sign(x - eps), rtol=1e-6)
+    np.testing.assert_array_equal(perturb(keys, lambda moved: mean_square(0.0 * moved - eps), x, radius), 0.0)
 
 
 def test_a_network_that_violates_nothing_hides_nothing():

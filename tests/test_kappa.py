@@ -15,20 +15,10 @@ from advdiff_jax.perturbation.random import random
 from advdiff_jax.sampling import steps
 from advdiff_jax.sampling.sample import sample
 from tests.processes import ALL
+from tests.slopes import linear, vertex
 
 PREDICTIONS = PARAMETERIZATIONS | {"edm": edm(0.3)}
 STD = 0.3
-
-
-def _linear(schedule, parameterization, slope):
-    """The predictor whose x0hat is slope * x / alpha."""
-
-    def predict(x, t):
-        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-        x0 = slope * x / alpha
-        return parameterization.target(x0, (x - alpha * x0) / sigma, alpha, sigma)
-
-    return predict
 
 
 def _best_slope(schedule, parameterization, perturb, weight, u, n=40_000):
@@ -40,10 +30,9 @@ def _best_slope(schedule, parameterization, perturb, weight, u, n=40_000):
 
     @jax.jit
     def loss(slope):
-        return jnp.mean(objective(_linear(schedule, parameterization, slope), keys, x0, t)[0])
+        return jnp.mean(objective(linear(schedule, parameterization, slope), keys, x0, t)[0])
 
-    low, middle, high = (float(loss(slope)) for slope in (0.0, 0.5, 1.0))
-    return 0.5 - 0.25 * (high - low) / (high - 2.0 * middle + low)
+    return vertex(loss)
 
 
 CASES = (
@@ -83,7 +72,7 @@ def test_an_x0hat_that_stays_violates_nothing(process, prediction):
     t, keys = schedule.time(jnp.geomspace(0.1, 5.0, n)), jax.random.split(jax.random.key(2), n)
     x0 = jax.random.normal(jax.random.key(3), (n, 3))
     build = {"radius": radius.state_units(), "perturb": random(LINF), "weight": weights.paper()}
-    predict = _linear(schedule, parameterization, 0.0)
+    predict = linear(schedule, parameterization, 0.0)
     equivariant = equivariance(schedule, parameterization, **build)(predict, keys, x0, t)[1]
     control = equivariance(schedule, parameterization, blame="data", **build)(predict, keys, x0, t)[1]
     assert np.max(equivariant["violation"] / control["violation"]) < 1e-4

@@ -21,6 +21,7 @@ from advdiff_jax.training import state
 from advdiff_jax.training.free import make_ascent, make_free_step
 from advdiff_jax.training.step import make_train_step
 from tests.processes import ALL
+from tests.slopes import linear, vertex
 
 EPS = PARAMETERIZATIONS["eps"]
 SCHEDULE = ALL["ddpm_grid"]
@@ -38,17 +39,6 @@ def network(x, t):
     return jnp.tanh(x @ matrix) * (1.0 + t[:, None])
 
 
-def linear(schedule, parameterization, slope):
-    """The predictor whose x0hat is slope * x / alpha."""
-
-    def predict(x, t):
-        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-        x0 = slope * x / alpha
-        return parameterization.target(x0, (x - alpha * x0) / sigma, alpha, sigma)
-
-    return predict
-
-
 def best_slope(objective, schedule, parameterization, *known, u=0.3, n=100_000):
     """The slope that minimises the objective at one noise level: a parabola through three values."""
     keys, data_key = jax.random.split(jax.random.key(3), n), jax.random.key(4)
@@ -57,8 +47,7 @@ def best_slope(objective, schedule, parameterization, *known, u=0.3, n=100_000):
         x0 = x0 + known[0][:, None] * jax.random.normal(jax.random.key(5), (n, 1))
     t = schedule.time(jnp.full((n,), u))
     loss = jax.jit(lambda slope: jnp.mean(objective(linear(schedule, parameterization, slope), keys, x0, t, *known)[0]))
-    low, middle, high = (float(loss(slope)) for slope in (0.0, 0.5, 1.0))
-    return 0.5 - 0.25 * (high - low) / (high - 2.0 * middle + low)
+    return vertex(loss)
 
 
 # --- AT_Diff ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from advdiff_jax import builders
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
 from advdiff_jax.diffusion.schedules import DDPMGrid
 from advdiff_jax.objectives import weights
@@ -22,8 +23,6 @@ STD, BATCH, CYCLES = 0.5, 64, 400
 
 
 def build_optimizer(lazy):
-    from advdiff_jax import builders
-
     config = plane3d.get_config("robust_ran")
     config.train.update({"learning_rate": 0.02, "steps": 1601, "warmup_steps": 1})
     return builders.build_optimizer(config, lazy)

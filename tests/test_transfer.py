@@ -24,10 +24,15 @@ TABLE = [
 ]
 
 
+def kappa_of(of_radius, weight, schedule, kind):
+    second_term = transfer.second_term(of_radius, weight, schedule, transfer.ENERGIES[kind, "linf"](1))
+    return lambda u: second_term(u).kappa
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_the_table_in_every_process(name):
     for of_radius, weight, kind, expected in TABLE:
-        kappa = transfer.shrinkage(of_radius, weight, ALL[name], transfer.ENERGY[kind])
+        kappa = kappa_of(of_radius, weight, ALL[name], kind)
         np.testing.assert_allclose(transfer.gain(kappa, np.array(STDS)), expected, atol=0.0075)
 
 
@@ -39,8 +44,9 @@ def test_no_second_term_has_a_gain_of_one():
 def test_a_sampler_of_the_shrunken_score_has_this_gain(name):
     """Heun's rule on x0hat = s~^2 / (s~^2 + u^2) y, s~^2 = s^2 / (1 + kappa(u)), ends at T(s) s."""
     schedule, std = CONTINUOUS[name], 0.2
-    law = (radius.state_units(), weights.cutoff(5.0, 0.1), schedule, transfer.ENERGY["random"])
-    expected = transfer.gain(transfer.shrinkage(*law), np.array([std]), u_max=float(schedule.noise_to_signal(jnp.float32(1.0))))
+    kappa = kappa_of(radius.state_units(), weights.cutoff(5.0, 0.1), schedule, "random")
+    u_max = float(schedule.noise_to_signal(jnp.float32(1.0)))
+    expected = transfer.gain(kappa, np.array([std]), u_max=u_max)
 
     def denoise(x, t):
         u = schedule.noise_to_signal(t)[:, None]

@@ -82,8 +82,10 @@ def test_what_the_objective_teaches_a_linear_network_is_the_closed_form(kind, ba
     samples = sample(denoiser(schedule, EPS, predict), keys, start, grids.edm(100, schedule), steps.edm(schedule))
 
     energy = transfer.ENERGIES[kind, ball](len(STDS))
-    kappa = transfer.shrinkage(of_radius, weight, schedule, energy)
-    expected = transfer.gain(kappa, STDS, schedule.sigma_min, schedule.sigma_max, blame=blame, denoised=True)
+    second_term = transfer.second_term(of_radius, weight, schedule, energy)
+    expected = transfer.gain(
+        lambda u: second_term(u).kappa, STDS, schedule.sigma_min, schedule.sigma_max, blame=blame, denoised=True
+    )
     np.testing.assert_allclose(np.std(samples, axis=0) / STDS, expected, rtol=0.03)
 
 

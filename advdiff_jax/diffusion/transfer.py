@@ -23,14 +23,13 @@ import numpy as np
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 
-# E[w^2] over the squared radius, w and r in the same units: U[-r, r], and FGSM, which ends at the corners of the box.
-ENERGY = {"random": 1.0 / 3.0, "adversarial": 1.0}
-# The same by ball and dimension D, a mean over coordinates. U(L2 ball of radius r sqrt(D)): D / (D + 2). Ascent ends on the
-# sphere, with more than its share in the directions where the network is steepest.
+# E[w^2] over the squared radius, w and r in the same units, by ball and dimension D, a mean over coordinates. U[-r, r] has
+# 1 / 3, U(L2 ball of radius r sqrt(D)) has D / (D + 2). Ascent ends at the corners of the box, or on the sphere, with more
+# than its share in the directions where the network is steepest.
 ENERGIES = {
-    ("random", "linf"): lambda dim: ENERGY["random"],
+    ("random", "linf"): lambda dim: 1.0 / 3.0,
     ("random", "l2"): lambda dim: dim / (dim + 2.0),
-    ("adversarial", "linf"): lambda dim: ENERGY["adversarial"],
+    ("adversarial", "linf"): lambda dim: 1.0,
     ("adversarial", "l2"): lambda dim: 1.0,
 }
 
@@ -88,27 +87,6 @@ def second_term(radius, weight: Callable, schedule: Schedule, energy: float, dra
         return Levels(u, *(jnp.mean(value, axis=0) for value in drawn))
 
     return at
-
-
-def shrinkage(radius, weight: Callable, schedule: Schedule, energy: float) -> Callable[[np.ndarray], np.ndarray]:
-    """kappa(u) = lambda_t E[w^2] of an objective as configured, on a process.
-
-    Args:
-        radius: a `perturbation.radius.Radius`.
-        weight: a weight of `objectives.weights`.
-        schedule: the process.
-        energy: E[w^2] over the square of the radius, per dimension; see `ENERGY`.
-
-    Returns:
-        noise_to_signal [N] -> kappa [N]; see `second_term`.
-    """
-
-    at = second_term(radius, weight, schedule, energy)
-
-    def kappa(u):
-        return np.asarray(at(u).kappa)
-
-    return kappa
 
 
 def gain(

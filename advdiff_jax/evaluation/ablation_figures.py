@@ -42,6 +42,12 @@ def grouped(table: Table) -> tuple[dict[str, dict[str, str]], list[str]]:
     return groups, [*own, *shared]
 
 
+def rivals(table: Table, metric: str, group: str, labels: dict[str, str]) -> dict[str, float]:
+    """member -> mean of a metric, of the members (-> label) of a group that are its own; those it shares are no rivals."""
+    own = {member: label for member, label in labels.items() if split(label)[0] == group and metric in table[label]}
+    return {member: table[label][metric][0] for member, label in own.items()}
+
+
 def _logarithmic(values):
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -67,11 +73,11 @@ def grid(table: Table, metric: str, best: Callable[[np.ndarray], int]) -> Figure
     place = {member: i for i, member in enumerate(members)}
     everything = [metrics[metric][0] for metrics in table.values() if metric in metrics]
     for axes, (group, labels) in zip(panels.flat, groups.items(), strict=False):
-        shown = [(member, label, *table[label][metric]) for member, label in labels.items() if metric in table[label]]
-        rivals = {label: mean for _, label, mean, _ in shown if split(label)[0] == group}
-        first = list(rivals)[best(np.array([*rivals.values()]))] if rivals else None
-        for member, label, mean, std in shown:
-            color = BEST if label == first else INK if label in rivals else SHARED
+        shown = [(member, *table[label][metric]) for member, label in labels.items() if metric in table[label]]
+        own = rivals(table, metric, group, labels)
+        first = list(own)[best(np.array([*own.values()]))] if own else None
+        for member, mean, std in shown:
+            color = BEST if member == first else INK if member in own else SHARED
             axes.errorbar(mean, place[member], xerr=std, fmt="o", markersize=4, color=color, capsize=2)
         axes.set_title(group or metric, fontsize=10)
         axes.grid(axis="x", alpha=0.3)

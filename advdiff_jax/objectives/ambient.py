@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
-from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
+from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance, normal
 
 
 def ambient(
@@ -62,7 +62,7 @@ def ambient(
         # Where it is not usable the loss is dropped; its gradient must be finite all the same.
         rest = bcast(jnp.where(usable, jnp.sqrt(jnp.maximum(1.0 - (noise_std / u) ** 2, 1e-6)), 1.0), x0)
 
-        z = jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(noise_keys, x0)
+        z = normal(noise_keys, x0)
         alpha, sigma, s = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0), bcast(noise_std, x0)
         x = alpha * x0 + sigma * rest * z
         target = parameterization.target(x0 - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)

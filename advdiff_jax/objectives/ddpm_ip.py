@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.objectives.denoising import VarianceLoss, add_noise, mean_square, no_variance
+from advdiff_jax.objectives.denoising import VarianceLoss, add_noise, mean_square, no_variance, normal
 
 
 def ddpm_ip(
@@ -37,8 +37,7 @@ def ddpm_ip(
     def objective(predict, keys, x0, t):
         noise_keys, shift_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         noised = add_noise(schedule, parameterization, noise_keys, x0, t)
-        xi = jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(shift_keys, x0)
-        noised = noised._replace(x=noised.x + noised.sigma * gamma * xi)
+        noised = noised._replace(x=noised.x + noised.sigma * gamma * normal(shift_keys, x0))
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
         loss = mean_square(prediction - noised.target)
         extra = variance_loss(prediction, variance, noised, x0, t)

@@ -24,9 +24,14 @@ def mean_square(error: jax.Array) -> jax.Array:
     return jnp.mean(error.reshape(error.shape[0], -1) ** 2, axis=-1)
 
 
+def normal(keys: jax.Array, like: jax.Array) -> jax.Array:
+    """N(0, I) of the shape and dtype of `like` [B, ...], each example from its own key [B]."""
+    return jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(keys, like)
+
+
 def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.Array, x0: jax.Array, t: jax.Array) -> Noised:
     """Draws eps from the keys [B] and returns x_t = alpha x0 + sigma eps with its target; x0 [B, ...], t [B]."""
-    eps = jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(keys, x0)
+    eps = normal(keys, x0)
     alpha, sigma = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0)
     return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
 

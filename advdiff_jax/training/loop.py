@@ -74,7 +74,7 @@ def train(
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    step_fns, flops = _compile(plan, replicated, step_key, first_batch)
+    compiled, flops = parallel.compile_plan(plan, replicated, step_key, first_batch)
 
     started = time.perf_counter()
 
@@ -88,7 +88,7 @@ def train(
     try:
         with log, _stop_signals() as stop:
             for batch in itertools.chain([first_batch], feed):
-                replicated, metrics = step_fns[plan.is_full(step)](replicated, step_key, batch)
+                replicated, metrics = compiled[plan.is_full(step)].step(replicated, step_key, batch)
                 step += 1
                 window.append(metrics)
                 if step % cfg.log_every == 0 or step == plan.total:
@@ -110,19 +110,6 @@ def train(
     finally:
         iterator.close()
         checkpointer.close()
-
-
-def _compile(plan, replicated, key, batch):
-    """{has the term: its mapped step}, of those that the plan uses, and the mean FLOPs of a step over the whole run.
-
-    Compiled here for their cost; the first call finds them compiled. (A compiled pmap refuses several processes.)
-    """
-    step_fns, flops = {}, 0.0
-    for full, (share, train_step) in plan.parts().items():
-        step_fns[full] = parallel.parallel_train_step(train_step)
-        compiled = step_fns[full].lower(replicated, key, batch).compile()
-        flops += share * compiled.cost_analysis()["flops"] * jax.device_count()
-    return step_fns, flops
 
 
 @contextlib.contextmanager

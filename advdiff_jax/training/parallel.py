@@ -5,12 +5,14 @@ fold_in(fold_in(base, step), index in the global batch), so that a result does n
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from advdiff_jax.training.plan import Plan
 
 AXIS = "devices"
 
@@ -42,6 +44,31 @@ def parallel_train_step(train_step: Callable) -> Callable:
         return train_step(state, _example_keys(jax.random.fold_in(base_key, state.step), count), batch)
 
     return jax.pmap(device_step, axis_name=AXIS, in_axes=(0, None, 0), donate_argnums=0)
+
+
+class Compiled(NamedTuple):
+    """A step of a plan: its share of all steps, the mapped step, and what the compiler made of it, for its costs."""
+
+    share: float
+    step: Callable
+    executable: Any
+
+
+def compile_plan(plan: Plan, *arguments) -> tuple[dict[bool, Compiled], float]:
+    """Maps and compiles the steps that a plan uses, for the arguments of a mapped step.
+
+    The executables tell costs; the mapped steps are what is called, which then finds them compiled. (A compiled pmap refuses
+    several processes.)
+
+    Returns:
+        has the second term -> `Compiled`, and the mean FLOPs of a step on all devices over the whole run.
+    """
+    found = {}
+    for full, (share, train_step) in plan.parts().items():
+        step = parallel_train_step(train_step)
+        found[full] = Compiled(share, step, step.lower(*arguments).compile())
+    flops = sum(one.share * one.executable.cost_analysis()["flops"] for one in found.values())
+    return found, flops * jax.device_count()
 
 
 def parallel_sampler(draw: Callable, per_device: int) -> Callable[[Any, jax.Array, int], np.ndarray]:
