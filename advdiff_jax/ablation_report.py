@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Callable
 
 import markupsafe
 import ml_collections
@@ -13,10 +14,11 @@ from advdiff_jax.evaluation.ablation_figures import Table
 
 MOST_DRAWN = 16  # runs up to which the report shows samples and fields; with more it would be slow to make and to open
 
-# Where the lowest value is not the best: mean [K] -> what should be low.
+# Where the lowest value is not the best: mean -> what should be low; None: no value is better than another.
 RANKINGS = {
-    "spread_ratio": lambda mean: np.abs(mean - 1.0),
-    **dict.fromkeys(("precision", "recall", "inception_score", "subspace_psnr", "nn_distance_ratio"), np.negative),
+    "spread_ratio": lambda mean: abs(mean - 1.0),
+    **dict.fromkeys(("precision", "recall", "inception_score", "subspace_psnr", "nn_distance_ratio"), lambda mean: -mean),
+    **dict.fromkeys(("w2_floor", "network_evaluations", "noise_level"), None),
 }
 
 # (file stem, caption, figure) of each kind of figure that a config's `figures` can name.
@@ -26,9 +28,10 @@ FIGURES = {
         (
             f"grid_{name}",
             f"{name}: a panel a setting; red: the best; grey: shared by all.",
-            ablation_figures.grid(table, name, _best(name)),
+            ablation_figures.grid(table, name, best_of(name)),
         )
         for name in config.metrics
+        if _ranking(name)
     ],
     "frontier": lambda config, table: [
         ("frontier", f"{y} against {x}.", ablation_figures.frontier(table, x, y)) for x, y in [config.frontier]
@@ -52,9 +55,18 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"config.runs: the label {label!r} is neither 'member' nor 'group/member'")
 
 
-def _best(metric):
-    ranking = RANKINGS.get(metric, lambda mean: mean)
-    return lambda means: int(np.argmin(ranking(means)))
+def _ranking(metric):
+    return RANKINGS.get(metric, lambda mean: mean)
+
+
+def best_of(metric: str) -> Callable[[dict[str, float]], str | None]:
+    """means by member -> the best of them by this metric; None where nothing is better than the rest."""
+    ranking = _ranking(metric)
+
+    def best(means):
+        return min(means, key=lambda member: ranking(means[member])) if ranking and len({*means.values()}) > 1 else None
+
+    return best
 
 
 def _cell(config, mean, std):
@@ -80,8 +92,7 @@ def compact(config: ml_collections.ConfigDict, table: Table, metric: str, bold=l
     found = [[metric, *groups], *([member] for member in members)]
     for group, labels in groups.items():
         cells = {member: table[label][metric] for member, label in labels.items() if metric in table[label]}
-        own = ablation_figures.rivals(table, metric, group, labels)
-        first = list(own)[_best(metric)(np.array([*own.values()]))] if len({*own.values()}) > 1 else None
+        first = best_of(metric)(ablation_figures.rivals(table, metric, group, labels))
         for row, member in zip(found[1:], members, strict=True):
             text = _cell(config, *cells[member]) if member in cells else ""
             row.append(bold(text) if member == first else text)

@@ -79,7 +79,7 @@ def test_a_long_list_shows_figures_and_no_samples(joined):
 def test_a_grid_has_a_panel_a_setting_and_a_row_a_member():
     table = {f"{s}/{v}": {"m": (1.0 + i, 0.1)} for s in SETTINGS for i, v in enumerate(VARIANTS)} | {"clean": {"m": (0.5, 0.0)}}
     del table["p0 s5/ddpm"]
-    figure = ablation_figures.grid(table, "m", np.argmin)
+    figure = ablation_figures.grid(table, "m", ablation_report.best_of("m"))
     panels = [axes for axes in figure.axes if axes.containers]
     assert [axes.get_title() for axes in panels] == SETTINGS
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == [
@@ -93,6 +93,8 @@ def test_a_grid_has_a_panel_a_setting_and_a_row_a_member():
     # x and row of every point of the second panel
     points = {tuple(map(float, np.ravel(c.lines[0].get_xydata()))) for c in panels[1].containers}
     assert points == {(1.0, 3.0), (2.0, 0.0), (3.0, 1.0), (4.0, 2.0), (0.5, 4.0)}
+    red = [c.lines[0].get_xydata()[0, 0] for c in panels[1].containers if c.lines[0].get_color() == ablation_figures.BEST]
+    assert red == [1.0]  # of its own members, not what is shared
 
 
 def test_a_frontier_joins_the_points_of_a_series():
@@ -119,6 +121,15 @@ def test_every_kind_of_figure_draws_one_run_alone(kind):
     config = many((kind,), frontier=("w2", "spread_ratio"))
     table = {"a": {"w2": (0.1, 0.0), "spread_ratio": (1.0, 0.0)}}
     assert all(isinstance(figure, Figure) for _, _, figure in ablation_report.FIGURES[kind](config, table))
+
+
+def test_what_is_the_same_for_all_by_construction_has_no_best_and_no_grid():
+    assert ablation_report.best_of("network_evaluations")({"a": 1.0, "b": 2.0}) is None
+    assert ablation_report.best_of("w2")({"a": 1.0, "b": 1.0}) is None
+    config = many(("grid",))
+    config.metrics = ("w2", "w2_floor", "network_evaluations")
+    table = {"a": {"w2": (0.1, 0.0), "w2_floor": (0.1, 0.0), "network_evaluations": (9.0, 0.0)}}
+    assert [stem for stem, _, _ in ablation_report.FIGURES["grid"](config, table)] == ["grid_w2"]
 
 
 def test_which_is_best_depends_on_the_metric():

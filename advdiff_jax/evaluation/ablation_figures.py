@@ -54,7 +54,7 @@ def _logarithmic(values):
     return bool(len(values) and values.min() > 0 and values.max() > LOG_FROM * values.min())
 
 
-def grid(table: Table, metric: str, best: Callable[[np.ndarray], int]) -> Figure:
+def grid(table: Table, metric: str, best: Callable[[dict[str, float]], str | None]) -> Figure:
     """Small multiples of one metric: a panel a group, a row a member, the same order and axis in all.
 
     The best of each group is red; runs that the groups share are grey, and no rivals.
@@ -62,7 +62,7 @@ def grid(table: Table, metric: str, best: Callable[[np.ndarray], int]) -> Figure
     Args:
         table: see the module.
         metric: which of its metrics; runs that do not have it leave their row empty.
-        best: means [K] -> index of the best.
+        best: member -> mean, of those of a group -> the best of them, or None.
     """
     groups, members = grouped(table)
     columns = min(COLUMNS, len(groups))
@@ -75,7 +75,7 @@ def grid(table: Table, metric: str, best: Callable[[np.ndarray], int]) -> Figure
     for axes, (group, labels) in zip(panels.flat, groups.items(), strict=False):
         shown = [(member, *table[label][metric]) for member, label in labels.items() if metric in table[label]]
         own = rivals(table, metric, group, labels)
-        first = list(own)[best(np.array([*own.values()]))] if own else None
+        first = best(own)
         for member, mean, std in shown:
             color = BEST if member == first else INK if member in own else SHARED
             axes.errorbar(mean, place[member], xerr=std, fmt="o", markersize=4, color=color, capsize=2)
