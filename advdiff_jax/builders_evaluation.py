@@ -1,5 +1,6 @@
 """Config -> what is measured: on samples, and on the model that drew them."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders_objectives, builders_process
+from advdiff_jax import builders_objectives, builders_process, builders_transfer
 from advdiff_jax.builders_data import Data
 from advdiff_jax.choices import choose, pick, refused
 from advdiff_jax.data import sources, subspace, wire
@@ -17,11 +18,11 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fidelity, fields, ground_truth, inner, memorization
 from advdiff_jax.evaluation.features import FEATURES
 from advdiff_jax.evaluation.fields import Model
-from advdiff_jax.objectives import weights
-from advdiff_jax.objectives.equivariance import equivariance
+from advdiff_jax.objectives.denoising import no_variance
 from advdiff_jax.perturbation.ball import BALLS
 
 INNER_EXAMPLES, INNER_BATCH = 512, 64  # looked at by the detector of overfitting, and how many at once
+INNER_TIMES = 4096  # times of training among which it chooses
 LOOKS = ("transfer", "inner")  # see `run`
 CHECKED = 256  # examples of a reference set that are looked at where only mistakes are looked for
 
@@ -176,39 +177,44 @@ def _likelihood(config, source, model):
     }
 
 
-def inner_maximisation(config: ml_collections.ConfigDict, data: Data, predict: Callable) -> dict[str, float]:
-    """Whether an adversarially trained network hides from its own FGSM (`evaluation.inner`), on training data over random t.
+def inner_maximisation(
+    config: ml_collections.ConfigDict, data: Data, predict: Callable, noise_level: float | None = None
+) -> dict[str, float]:
+    """Whether an adversarially trained network hides from its own perturbation (`evaluation.inner`), on its training data.
 
     Args:
-        config: reads `objective`, `robust`, `diffusion`.
+        config: reads `objective`, `criterion`, `robust`, `diffusion`.
         data: examples of its training set are used, with keys that are the same for every run.
         predict: (x [B, ...], t [B]) -> the network's prediction.
+        noise_level: what the run has measured, for a weight that follows it.
 
     Returns:
-        name -> ratio of violations; empty for objectives without an inner maximisation.
+        name -> ratio of second terms; empty for objectives without an inner maximisation, or whose term has no weight.
     """
-    blame = builders_objectives.entry(config).blame
-    if blame is None or config.robust.perturbation != "adversarial":
+    if builders_objectives.entry(config).blame is None or config.robust.perturbation != "adversarial":
         return {}
     schedule, ball = builders_process.build_schedule(config), pick(BALLS, config, "robust.ball")
-    parameterization = builders_process.build_prediction(config, schedule).parameterization
-    radius = choose(builders_objectives.RADII, config, "robust.radius")
-    configured = choose(builders_objectives.PERTURBATIONS, config, "robust.perturbation", ball)
-
-    maximize = config.robust.maximize
+    process = schedule, builders_process.build_prediction(config, schedule).parameterization, no_variance
+    law = builders_transfer.build_law(config, lambda: noise_level)
+    x0 = wire.spread(data.train, INNER_EXAMPLES)
+    drawn = schedule.training_time((jnp.arange(INNER_TIMES) + 0.5) / INNER_TIMES)
+    kappas = law.at(schedule.noise_to_signal(drawn)).kappa
+    if not jnp.sum(kappas) > 0.0:
+        return {}
+    chosen = jax.random.permutation(jax.random.key(1), inner.where_it_acts(kappas, len(x0)))
+    t, kappa = drawn[chosen], kappas[chosen]
 
     def build(perturb, maximize):
-        weight = weights.paper()  # of no consequence: the violation is looked at, not the term
-        return equivariance(schedule, parameterization, radius, perturb, weight, maximize, blame)
+        return builders_objectives.build_equivariance(
+            config, process, noise_level, perturb=perturb, maximize=maximize, one_in=1
+        )
 
-    @jax.jit
-    def at(keys, x0):
-        time_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        t = schedule.training_time(jax.vmap(jax.random.uniform)(time_keys))
-        return inner.violations(build, maximize, configured, ball, predict, keys, x0, t)
-
-    x0 = wire.spread(data.train, INNER_EXAMPLES)
+    configured = choose(builders_objectives.PERTURBATIONS, config, "robust.perturbation", ball)
+    terms = jax.jit(functools.partial(inner.second_terms, build, config.robust.maximize, configured, ball, predict))
     keys = jax.random.split(jax.random.key(0), len(x0))
     whole = max(INNER_BATCH, len(x0) // INNER_BATCH * INNER_BATCH)  # batches of one shape: one program
-    found = [at(keys[i : i + INNER_BATCH], x0[i : i + INNER_BATCH]) for i in range(0, min(whole, len(x0)), INNER_BATCH)]
+    found = [
+        terms(*(value[i : i + INNER_BATCH] for value in (keys, x0, t, kappa)))
+        for i in range(0, min(whole, len(x0)), INNER_BATCH)
+    ]
     return inner.ratios(jax.tree.map(lambda *parts: jnp.concatenate(parts), *found))

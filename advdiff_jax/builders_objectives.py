@@ -115,18 +115,13 @@ def _second_term(config, process, measured):
     }
 
 
-def _regularised(blame):
-    def build(config, process, measured):
-        return equivariance(
-            **_second_term(config, process, measured),
-            perturb=choose(PERTURBATIONS, config, "robust.perturbation", pick(BALLS, config, "robust.ball")),
-            maximize=config.robust.maximize,
-            blame=blame,
-            one_in=config.robust.one_in,
-            criterion=choose(CRITERIA, config, "criterion", process[0]),
-        )
-
-    return Entry(build, _term_units, reads=tuple(OPTIONAL), blame=blame)
+def build_equivariance(config: ml_collections.ConfigDict, process: tuple, measured: jax.Array, **instead) -> Callable:
+    """The objective with a perturbed second term; arguments as for `build_objective`, `instead` of what the config says."""
+    perturb = choose(PERTURBATIONS, config, "robust.perturbation", pick(BALLS, config, "robust.ball"))
+    parts = {"perturb": perturb, "maximize": config.robust.maximize, "one_in": config.robust.one_in}
+    criterion = choose(CRITERIA, config, "criterion", process[0])
+    of = _second_term(config, process, measured) | {"blame": entry(config).blame, "criterion": criterion}
+    return equivariance(**(of | parts | instead))
 
 
 def _jvp(config, process, measured):
@@ -160,9 +155,9 @@ def _term_units(config):
 
 
 OBJECTIVES = {
-    "denoising": Entry(lambda c, process, measured: build_denoising(c, process), reads=tuple(OPTIONAL)),
-    "equivariance": _regularised("noise"),
-    "invariance": _regularised("data"),
+    "denoising": Entry(lambda c, process, measured: build_denoising(c, process), reads=("criterion",)),
+    "equivariance": Entry(build_equivariance, _term_units, reads=tuple(OPTIONAL), blame="noise"),
+    "invariance": Entry(build_equivariance, _term_units, reads=tuple(OPTIONAL), blame="data"),
     "jvp": Entry(_jvp, units=lambda c: 6.0, reads=("robust.start_step", "robust.every")),
     "at_diff": Entry(
         lambda c, process, measured: at_diff(*process),

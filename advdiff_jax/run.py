@@ -35,6 +35,17 @@ def _prepare(config, folder):
     return preview.preview(config, folder)
 
 
+# How a network was trained, which a run that begins from it may do otherwise.
+OF_TRAINING = (
+    "network.dropout",
+    "network.dtype",
+    "diffusion.t_min",
+    "diffusion.edm_log_mean",
+    "diffusion.edm_log_std",
+    "diffusion.vlb_weight",
+    "diffusion.vlb_bins",
+)
+
 # Modes that look at the data, or at the config, and train nothing.
 DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison, "transfer": transfer_mode.transfer_mode}
 
@@ -108,7 +119,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             more.append(transfer)
         if "inner" in config.evaluation.looks:
             predict = functools.partial(experiment.predict, restored.state.ema_params)
-            results |= builders_evaluation.inner_maximisation(config, data, predict)
+            results |= builders_evaluation.inner_maximisation(config, data, predict, results.get("noise_level"))
         if hiding := inner.warning(results, config.evaluation.overfitting_ratio):
             log.warning("%s: %s", title, hiding)
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title, more)
@@ -130,13 +141,18 @@ def begin_from(config, experiment, folder):
         return lambda fresh: fresh
     other = pathlib.Path(config.init_from).expanduser().absolute()
     if (other / "config.json").exists():
-        mine, theirs = workdir.flatten(config), workdir.flatten(json.loads((other / "config.json").read_text()))
-        same = [key for key in mine if key.startswith(("network.", "diffusion."))]
+        mine, theirs = workdir.flatten(config), workdir.read_config(other / "config.json")
+        same = [key for key in mine if key.startswith(("network.", "diffusion.")) and key not in OF_TRAINING]
         if differing := [
             f"{key} ({theirs.get(key)!r} there, {mine[key]!r} here)" for key in same if mine[key] != theirs.get(key)
         ]:
             raise UserError(f"config.init_from={config.init_from} is of another network or process: {', '.join(differing)}")
-    before = restore(config, other, experiment).state
+    if not (other / "results.json").exists():
+        log.warning("config.init_from=%s is not a finished run: this one begins from its newest checkpoint", config.init_from)
+    try:
+        before = restore(config, other, experiment).state
+    except UserError as error:
+        raise UserError(f"config.init_from={config.init_from} cannot be begun from: {error}") from error
     if config.robust.weight == "adaptive" and not (config.robust.start_step or levels.is_measured(before.levels)):
         raise UserError(
             f"config.init_from={config.init_from} has measured no noise level, for want of plain steps: set "

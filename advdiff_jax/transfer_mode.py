@@ -7,39 +7,21 @@ which is what the measured gain of a run can be held against; the two part where
 
 import logging
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders_data, builders_objectives, builders_process, workdir
-from advdiff_jax.choices import choose, pick
+from advdiff_jax import builders_data, workdir
+from advdiff_jax.builders_transfer import Law, as_sampled, build_law, closed_form
 from advdiff_jax.data import wire
-from advdiff_jax.diffusion import transfer
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import directions, report, transfer_figure
-from advdiff_jax.perturbation.ball import BALLS
 
 log = logging.getLogger(__name__)
 
-# The second term of an objective, as what it blames for a shift of the state; None: no second term, a gain of 1. An objective
-# that is not here has no closed form.
-BLAMES = {"denoising": None} | {name: one.blame for name, one in builders_objectives.OBJECTIVES.items() if one.blame}
-# Their steps depend on the state in another way than linearly: no curve of the sampler's own.
-NOT_LINEAR = ("predictor_corrector",)
-# Points drawn to find the sampler's own gain: two, which are the same up to their sign, unless it draws noise; then so many
-# that the gain is within 1.6 %.
-POINTS = {True: 2048, False: 2}
-DRAWS_NOISE = {
-    "ddim": lambda c: c.eta > 0,
-    "euler": lambda c: c.churn > 0,
-    "heun": lambda c: c.churn > 0,
-    "dpm_solver_2m": lambda c: False,
-    "ode": lambda c: False,
-}
+LOOKED_AT = 10_000  # examples from which the level of an adaptive weight is told before training: a second's work
+NEAR = 0.25  # a level above this share of the data's largest standard deviation: the term acts on signal too
 
 TABLE_STDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0)  # those of method.md's table
 TABLE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -52,87 +34,12 @@ MEANING += "1 for signal; u = sigma / alpha; radius: bound on delta, VP state un
 MEANING += "any direction's variance that the model does not see at u (equivariance), so that s acts as s / sqrt(1 + kappa)"
 
 
-class Law(NamedTuple):
-    """The second term of a config: `at`, u [N] -> `transfer.Levels`; what it blames, "noise" or "data"; and, if its weight
-    follows the data, the noise level that it follows."""
-
-    at: Callable[..., transfer.Levels]
-    blame: str
-    level: float | None = None
-
-
-def _nothing(u):
-    u = jnp.asarray(u, jnp.float32)
-    return transfer.Levels(u, *[jnp.zeros_like(u)] * 3)
-
-
-def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) -> Law:
-    """The closed form of what a config minimises.
-
-    Args:
-        config: a config of `configs/`.
-        measured: () -> the noise level that an adaptive weight follows; asked only if there is one.
-
-    Raises:
-        UserError: its objective has none, or a value cannot be.
-    """
-    if config.objective not in BLAMES:
-        raise UserError(
-            f"config.objective={config.objective!r} has no closed form of the gain: only {', '.join(BLAMES)} have, so "
-            "choose another variant, or train"
-        )
-    blame = BLAMES[config.objective]
-    if blame is None:
-        return Law(_nothing, "noise")
-    pick(BALLS, config, "robust.ball")
-    pick(builders_objectives.PERTURBATIONS, config, "robust.perturbation")
-    radius = choose(builders_objectives.RADII, config, "robust.radius")
-    level = measured() if config.robust.weight == "adaptive" else None
-    weight = choose(builders_objectives.WEIGHTS, config, "robust.weight", level)
-    # Only a draw from the L2 ball asks for the dimension, and so for the data.
-    asks = (config.robust.perturbation, config.robust.ball) == ("random", "l2")
-    dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if asks else 1
-    energy = transfer.ENERGIES[config.robust.perturbation, config.robust.ball](dim)
-    return Law(jax.jit(transfer.second_term(radius, weight, builders_process.build_schedule(config), energy)), blame, level)
-
-
 def _before_training(config):
     def measured():
-        train = wire.spread(builders_data.build_data(config).train, config.evaluation.max_reference)
+        train = wire.spread(builders_data.build_data(config).train, min(LOOKED_AT, config.evaluation.max_reference))
         return directions.noise_level(train, config.robust.explained)
 
     return measured
-
-
-def closed_form(law: Law, stds: np.ndarray) -> np.ndarray:
-    """T(s) of the probability-flow ODE over EDM's range of noise levels, [S], as method.md's table has it."""
-    return transfer.gain(lambda u: law.at(u).kappa, stds, blame=law.blame)
-
-
-def as_sampled(config: ml_collections.ConfigDict, law: Law, stds: np.ndarray) -> np.ndarray | None:
-    """The gain of the same linear model under the config's own sampler, [S]; None where that is not linear.
-
-    Clipping is left out. All stds see the same draws, and the start has exactly the prior's standard deviation.
-    """
-    method = config.sampling.method
-    if method in NOT_LINEAR:
-        return None
-    config = config.copy_and_resolve_references()
-    if config.sampling.variance == "learned":
-        config.sampling.variance = "small"
-    schedule = builders_process.build_schedule(config)
-    solve = builders_process.build_sampler(config, schedule)
-    count = POINTS[bool(DRAWS_NOISE.get(method, lambda c: True)(config.sampling))]
-    keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
-    start = jnp.concatenate([half, -half]) * schedule.prior_std / jnp.sqrt(jnp.mean(half**2))
-
-    @jax.jit
-    @jax.vmap
-    def std_of_samples(std):
-        denoise = transfer.linear_model(lambda u: law.at(u).kappa, schedule, std, law.blame)
-        return jnp.std(solve(denoise, keys, start))
-
-    return np.asarray(std_of_samples(jnp.asarray(stds, jnp.float32))) / stds
 
 
 def noise_std(config: ml_collections.ConfigDict) -> float | None:
@@ -180,14 +87,6 @@ def aligned(table: list) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
 
 
-def _told(config, law):
-    if BLAMES[config.objective] is None:
-        return f"{config.variant} has no second term: every direction keeps its standard deviation, the gain is 1."
-    c = config.robust
-    weight = f"{c.weight} (cut at {law.level:.3g})" if law.level else c.weight
-    return f"{config.variant}: {c.perturbation} perturbation, radius {c.radius}, weight {weight}; blames the {law.blame}."
-
-
 def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Prints the tables, and writes `folder`/transfer: transfer.png, transfer.json and report.html. Trains nothing.
 
@@ -195,12 +94,12 @@ def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pa
         the report; no run is claimed.
 
     Raises:
-        UserError: see `build_law`.
+        UserError: see `builders_transfer.build_law`.
     """
     law, title = build_law(config, _before_training(config)), f"{config.name}:{config.variant}"
     found = curve(config, law, title)
     gain, levels = tables(found, noise_std(config), law.blame)
-    told = _told(config, law)
+    told = f"{config.variant}: {law.told}"
     if law.level:
         told += " A linear model would measure that level on these data; the network's own is in the results of the run."
     print(told, aligned(gain), aligned(levels), sep="\n\n", end="\n\n")
@@ -221,9 +120,10 @@ def transfer_of_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Pa
     """
     curves, labels, noise = {}, {}, set()
     for label, _, config in runs:
-        adaptive = [str(config.data)] if config.robust.weight == "adaptive" else []
-        # all that the curve reads
-        key = "".join([*(str(config[section]) for section in ("objective", "robust", "diffusion")), *adaptive])
+        # All that a curve reads; the data only where a weight follows them, or the ball asks for their dimension.
+        read = ["objective", "robust", "neighbours", "diffusion"]
+        read += ["data"] if config.robust.weight == "adaptive" or config.robust.ball == "l2" else []
+        key = "".join(str(config[section]) for section in read)
         noise.add(noise_std(config))
         labels.setdefault(key, {})[label] = None
         if key not in curves:
@@ -289,9 +189,17 @@ def measured(
     except UserError as error:
         found, text = [], f"{error}."
     else:
-        found, text = [curve(config, law, config.variant)], _told(config, law)
+        found, text = [curve(config, law, config.variant)], f"{config.variant}: {law.told}"
         expected = found[0].gain if found[0].sampled is None else found[0].sampled
         results["gain_error"] = float(np.sqrt(np.mean((gains - _interpolate(stds, STDS, expected)) ** 2)))
+        if law.level and law.level > NEAR * stds[0]:
+            near = (
+                f"the noise level found, {law.level:.3g}, is near the data's own scale (largest standard deviation "
+                f"{stds[0]:.3g}), so the second term shrinks signal as well: lower config.robust.kappa0, or name the level "
+                "with config.robust.weight=cutoff and config.robust.cut"
+            )
+            log.warning("%s: %s", config.variant, near)
+            text += f" Warning: {near}."
     transfer_figure.draw_measured(stds, gains, found, noise_std(config)).savefig(plots / "transfer.png")
     workdir.write_json(plots / "transfer.json", {"std": stds.tolist(), "gain": gains.tolist()})
     caption = "Gain of the samples on each principal direction of the training data, and what a linear model would have."

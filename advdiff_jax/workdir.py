@@ -43,6 +43,14 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """The flat config of a run; raises UserError if it is not JSON, OSError if it cannot be read."""
+    try:
+        return flatten(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}): name another workdir, or restore the file") from error
+
+
 def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_only: bool) -> pathlib.Path:
     """Makes sure that `workdir` is this config's, and returns the folder for results.
 
@@ -65,11 +73,9 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, json.loads(config.to_json_best_effort()))
             return workdir
-        theirs = flatten(json.loads(path.read_text()))
+        theirs = read_config(path)
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be used ({error.strerror}): name another with --workdir") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON ({error}): name another --workdir, or restore the file") from error
 
     compared = (mine.keys() | theirs.keys()) - {*HOST_KEYS}
     differing = sorted(key for key in compared if mine.get(key) != theirs.get(key))

@@ -1,6 +1,7 @@
 """A finished run made robust: `init_from` starts from its parameters, and from what it measured of the noise."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -59,6 +60,15 @@ def test_a_run_that_was_lost_before_its_first_checkpoint_starts_from_there_again
     jax.tree.map(np.testing.assert_array_equal, begun.params, wanted.ema_params)
 
 
+def test_an_unfinished_run_is_begun_from_with_a_warning(plain, tmp_path, caplog):
+    config = tiny("robust_adv")
+    config.init_from, config.network.dropout = str(tmp_path / "stopped"), 0.1  # how it was trained may differ
+    shutil.copytree(plain, tmp_path / "stopped")
+    (tmp_path / "stopped" / "results.json").unlink()
+    run.begin_from(config, builders.build(config, (3,)), tmp_path)
+    assert "is not a finished run" in caplog.text
+
+
 def test_a_late_start_measures_and_then_regularises(tmp_path):
     config = tiny("robust_adaptive")
     config.robust.start_step = 0.5
@@ -78,6 +88,18 @@ def test_what_cannot_be_started_from_is_refused(plain, tmp_path):
     config.init_from, config.network.width = str(plain), 32
     with pytest.raises(UserError, match=r"another network or process: network.width \(16 there, 32 here\)"):
         run.run(config, tmp_path / "b", "train")
+    config = tiny("robust_adv")
+    config.init_from, config.data.source = str(plain), "mixture"
+    config.evaluation.metrics = ("wasserstein",)
+    with pytest.raises(UserError, match=r"init_from=.* cannot be begun from: .*of another network") as error:
+        run.run(config, tmp_path / "e", "train")
+    assert "remove" not in str(error.value)  # what it would begin from is not ours to throw away
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    config.init_from = str(broken)
+    with pytest.raises(UserError, match=r"broken/config\.json is not JSON"):
+        run.run(config, tmp_path / "f", "train")
     config = tiny("robust_adaptive")
     run.run(tiny("robust_ran"), tmp_path / "never_plain", "train")
     config.init_from, config.robust.start_step = str(tmp_path / "never_plain"), 0.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from advdiff_jax import builders, builders_data, builders_evaluation
+from advdiff_jax.diffusion.schedules import DDPMGrid
 from advdiff_jax.evaluation import inner
 from advdiff_jax.objectives.denoising import mean_square
 from advdiff_jax.perturbation.adversarial import adversarial
@@ -43,6 +44,24 @@ def test_a_network_that_hides_from_one_step_is_found_out():
     assert line.startswith("catastrophic overfitting: ten steps find")
     assert "config.evaluation.overfitting_ratio=2" in line
     assert inner.warning(found, 1e9) == ""
+
+
+def test_under_a_cutoff_it_looks_where_the_term_acts():
+    """Only 3 % of the times that training draws are below this cut; a network that hides there alone is found out."""
+    schedule, cut = DDPMGrid(), 0.1
+
+    def predict(x, t):
+        low = (schedule.noise_to_signal(t) < cut)[:, None]
+        return jnp.where(low, 100.0 * jnp.sin(2.0 * jnp.pi * x / RADIUS), 0.5 * x)
+
+    robust = {"step_size": 2.0, "weight": "cutoff", "cut": cut}
+    assert measured(predict, **robust)["inner_pgd10_over_fgsm"] > 3.0
+    assert measured(predict, **(robust | {"kappa0": 0.0})) == {}
+
+
+def test_times_are_chosen_in_proportion_to_kappa():
+    counts = np.bincount(inner.where_it_acts(jnp.array([0.0, 1.0, 3.0, 0.0, 4.0]), 80), minlength=5)
+    np.testing.assert_array_equal(counts, [0, 10, 30, 0, 40])
 
 
 @pytest.mark.parametrize("blame", ["equivariance", "invariance"])

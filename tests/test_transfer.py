@@ -9,6 +9,7 @@ from advdiff_jax.diffusion import transfer
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.objectives import weights
 from advdiff_jax.perturbation import radius
+from advdiff_jax.perturbation.ball import LINF
 from advdiff_jax.sampling import grids, steps
 from advdiff_jax.sampling.sample import sample
 from tests.processes import ALL, CONTINUOUS
@@ -25,7 +26,7 @@ TABLE = [
 
 
 def kappa_of(of_radius, weight, schedule, kind):
-    second_term = transfer.second_term(of_radius, weight, schedule, transfer.ENERGIES[kind, "linf"](1))
+    second_term = transfer.second_term(of_radius, weight, schedule, transfer.ENERGIES[kind](LINF, 1))
     return lambda u: second_term(u).kappa
 
 

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdiff_jax import ablation, builders_data, builders_objectives, run, transfer_mode, workdir
+from advdiff_jax import ablation, builders_data, builders_objectives, builders_process, builders_transfer, run, workdir
 from advdiff_jax.diffusion import transfer
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser
 from advdiff_jax.diffusion.schedules import EDM
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import directions
 from advdiff_jax.objectives import weights
+from advdiff_jax.objectives.denoising import no_variance
 from advdiff_jax.objectives.equivariance import equivariance
 from advdiff_jax.perturbation import adversarial, radius, random
 from advdiff_jax.perturbation.ball import BALLS
@@ -81,7 +82,7 @@ def test_what_the_objective_teaches_a_linear_network_is_the_closed_form(kind, ba
     start = start / jnp.std(start, axis=0) * schedule.prior_std  # two thousand would leave 1.6 % of chance
     samples = sample(denoiser(schedule, EPS, predict), keys, start, grids.edm(100, schedule), steps.edm(schedule))
 
-    energy = transfer.ENERGIES[kind, ball](len(STDS))
+    energy = transfer.ENERGIES[kind](BALLS[ball], len(STDS))
     second_term = transfer.second_term(of_radius, weight, schedule, energy)
     expected = transfer.gain(
         lambda u: second_term(u).kappa, STDS, schedule.sigma_min, schedule.sigma_max, blame=blame, denoised=True
@@ -89,20 +90,32 @@ def test_what_the_objective_teaches_a_linear_network_is_the_closed_form(kind, ba
     np.testing.assert_allclose(np.std(samples, axis=0) / STDS, expected, rtol=0.03)
 
 
+@pytest.mark.parametrize("variant", ["robust_ran", "invariance", "jvp", "ddpm_ip"])
+def test_the_law_of_a_config_is_what_its_objective_teaches_a_linear_network(variant):
+    config, levels = gaussian.get_config(variant), np.array([0.05, 0.3, 2.0])
+    schedule = builders_process.build_schedule(config)
+    objective = builders_objectives.build_objective(config, (schedule, EPS, no_variance), jnp.float32(0.1))
+    law = builders_transfer.build_law(config, lambda: 0.1)
+    kappa = np.asarray(law.at(levels).kappa)
+    expected = 1.0 - transfer.SLOPES[law.blame](levels[:, None] ** 2, STDS**2, kappa[:, None])
+    np.testing.assert_allclose(_learnt(schedule, objective, levels), expected, atol=0.02)
+    assert kappa.min() > 0.0
+
+
 # The adaptive solver's steps are long where it may err.
 @pytest.mark.parametrize(("method", "tolerance"), [("heun", 0.01), ("dpm_solver_2m", 0.01), ("ode", 0.04)])
 def test_the_gain_as_sampled_is_the_closed_form_where_steps_are_short(method, tolerance):
     config = gaussian.get_config("robust_adv_cutoff")
     config.sampling.update({"method": method, "steps": 300})
-    law = transfer_mode.build_law(config, lambda: 0.1)
+    law = builders_transfer.build_law(config, lambda: 0.1)
     expected = transfer.gain(lambda u: law.at(u).kappa, STDS, denoised=True)
-    np.testing.assert_allclose(transfer_mode.as_sampled(config, law, STDS), expected, rtol=tolerance)
+    np.testing.assert_allclose(builders_transfer.as_sampled(config, law, STDS), expected, rtol=tolerance)
 
 
 def test_stochastic_sampling_of_an_unregularised_model_keeps_the_data():
     config = gaussian.get_config("ddpm")
     config.sampling.update({"method": "euler_maruyama", "grid": "log_snr", "steps": 400})
-    found = transfer_mode.as_sampled(config, transfer_mode.build_law(config, lambda: 0.1), np.array([0.5, 1.0]))
+    found = builders_transfer.as_sampled(config, builders_transfer.build_law(config, lambda: 0.1), np.array([0.5, 1.0]))
     np.testing.assert_allclose(found, 1.0, rtol=0.04)
 
 
@@ -145,15 +158,15 @@ def test_no_second_term_is_said_and_no_closed_form_is_refused(tmp_path, capsys):
     config = plane3d.get_config("ddpm")
     run.run(config, tmp_path, "transfer")
     assert "no second term: every direction keeps its standard deviation" in capsys.readouterr().out
-    config.objective = "magic"
-    with pytest.raises(UserError, match=r"config\.objective='magic' has no closed form of the gain"):
+    config = plane3d.get_config("at_diff")
+    with pytest.raises(UserError, match=r"config\.objective='at_diff' has no closed form of the gain"):
         run.run(config, tmp_path, "transfer")
 
 
 def test_every_objective_of_the_paper_has_a_closed_form():
-    assert transfer_mode.BLAMES.keys() <= builders_objectives.OBJECTIVES.keys()
-    for variant in ("ddpm", "invariance", "robust_ran", "robust_adv", "robust_adv_cutoff"):
-        transfer_mode.build_law(plane3d.get_config(variant), lambda: 0.1)
+    assert builders_transfer.LAWS.keys() <= builders_objectives.OBJECTIVES.keys()
+    for variant in ("ddpm", "invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_fast", "jvp", "ddpm_ip"):
+        builders_transfer.build_law(plane3d.get_config(variant), lambda: 0.1)
 
 
 def test_a_list_of_runs_is_one_picture(tmp_path, capsys):
@@ -188,7 +201,7 @@ def test_the_level_of_a_linear_model_is_half_the_noise_that_fills_all_directions
 def test_an_adaptive_weight_has_the_curve_of_the_cutoff_at_its_level():
     config, fixed = plane3d.get_config("robust_adaptive"), plane3d.get_config("robust_adv_cutoff")
     fixed.robust.cut = 0.07
-    laws = transfer_mode.build_law(config, lambda: 0.07), transfer_mode.build_law(fixed, lambda: 1.0)
-    gains = [transfer_mode.closed_form(law, STDS) for law in laws]
+    laws = builders_transfer.build_law(config, lambda: 0.07), builders_transfer.build_law(fixed, lambda: 1.0)
+    gains = [builders_transfer.closed_form(law, STDS) for law in laws]
     np.testing.assert_allclose(*gains, rtol=1e-5)
     assert (laws[0].level, laws[1].level) == (0.07, None)

@@ -23,15 +23,9 @@ import numpy as np
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 
-# E[w^2] over the squared radius, w and r in the same units, by ball and dimension D, a mean over coordinates. U[-r, r] has
-# 1 / 3, U(L2 ball of radius r sqrt(D)) has D / (D + 2). Ascent ends at the corners of the box, or on the sphere, with more
-# than its share in the directions where the network is steepest.
-ENERGIES = {
-    ("random", "linf"): lambda dim: 1.0 / 3.0,
-    ("random", "l2"): lambda dim: dim / (dim + 2.0),
-    ("adversarial", "linf"): lambda dim: 1.0,
-    ("adversarial", "l2"): lambda dim: 1.0,
-}
+# (ball, dimension D) -> E[w^2] over the squared radius, a mean over coordinates. Ascent ends at the corners of the box, or on
+# the sphere, with more than its share in the directions where the network is steepest.
+ENERGIES = {"random": lambda ball, dim: ball.energy(1.0, dim), "adversarial": lambda ball, dim: 1.0}
 
 # d log y / d log u of the linear model, y = x_t / alpha: (u^2, s^2, kappa) -> slope in [0, 1]. By `blame` of the objective.
 SLOPES = {
@@ -127,7 +121,7 @@ def linear_model(kappa: Callable[[jax.Array], jax.Array], schedule: Schedule, st
     """The optimal linear model of data of standard deviation `std`, as samplers take it: denoise(x [B, 1], t [B]).
 
     Args:
-        kappa: noise_to_signal [B] -> kappa [B], traced by JAX.
+        kappa: noise_to_signal [B] -> kappa [B], or [1] where all are at one level; traced by JAX.
         schedule: the process.
         std: s, [].
         blame: as for `gain`.

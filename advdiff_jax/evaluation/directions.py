@@ -22,14 +22,10 @@ def gains(train: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Raises:
         ValueError: `train` has fewer than 4 examples.
     """
-    if len(train) < 4:
-        raise ValueError(f"need 4 examples or more to find directions, got {len(train)}")
-    train, samples = _flat(train), _flat(samples)
-    _, vectors = np.linalg.eigh(np.cov(train[::2], rowvar=False).reshape(train.shape[1], -1))
-    along, sampled = (np.std(x @ vectors, axis=0) for x in (train[1::2], samples))
-    order = np.argsort(along)[::-1]
-    order = order[along[order] > FLAT * along.max()]
-    return along[order], sampled[order] / along[order]
+    stds, vectors = _principal(_flat(train))
+    sampled = np.std(_flat(samples) @ vectors, axis=0)
+    kept = stds > FLAT * stds[0]
+    return stds[kept], sampled[kept] / stds[kept]
 
 
 def noise_level(train: np.ndarray, share: float) -> float:
@@ -42,11 +38,19 @@ def noise_level(train: np.ndarray, share: float) -> float:
         train: as for `gains`.
         share: q.
     """
-    stds, _ = gains(train, train)
-    variances = np.zeros(_flat(train).shape[1])  # all noise is told in a direction without variance
-    variances[: len(stds)] = stds**2
+    variances = _principal(_flat(train))[0] ** 2
     u2 = np.geomspace(1e-4, 1e3, 701)[:, None] ** 2
     return float(np.sqrt(np.interp(share, np.mean(u2 / (u2 + variances), axis=1), u2[:, 0])))
+
+
+def _principal(train):
+    """Standard deviations, descending, [D], and directions, the columns of [D, D]."""
+    if len(train) < 4:
+        raise ValueError(f"need 4 examples or more to find directions, got {len(train)}")
+    _, vectors = np.linalg.eigh(np.cov(train[::2], rowvar=False).reshape(train.shape[1], -1))
+    stds = np.std(train[1::2] @ vectors, axis=0)
+    order = np.argsort(stds)[::-1]
+    return stds[order], vectors[:, order]
 
 
 def _flat(x):

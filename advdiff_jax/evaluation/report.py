@@ -11,7 +11,7 @@ MEANING = {
     "off_plane_rms": "RMS distance to the plane, 0 is perfect",
     "spread_ratio": "standard deviation kept, 1 is perfect",
     "w2": "exact 2-Wasserstein distance to clean data",
-    "w2_floor": "the same between two clean draws: no sample can be expected below it",
+    "w2_floor": "the same between two clean draws: about what a perfect model has; another pair of draws differs by a tenth",
     "score_error": "mean square error of the score, in units of eps, against the clean law's, over noise levels; 0 is perfect",
     "score_error_grid": "RMS error of the estimate of x0 on the grid of the pictures of the field, in the data's units",
     "bits_per_dimension": "negative log-likelihood of clean points under the model, base 2, per dimension; lower is better",
@@ -35,8 +35,9 @@ MEANING = {
     "nn_distance_ratio": "nearest over second nearest training example; near 1: no memorisation",
     "near_duplicates": "share of samples much nearer to one training example than to any other",
     "noise_level": "sigma / alpha at which plain training told a share robust.explained of the noise: follows the data's noise",
-    "network_evaluations": "passes of an example through the network: forward 1, backward to the input 1, full backward 2",
-    "inner_pgd10_over_fgsm": "violation under ten small steps over that under the perturbation trained against; far above 1: "
+    "network_evaluations": "passes of an example through the network: forward 1, backward to the input 1, full backward 2; "
+    "of this run alone, without those of the run it began from (init_from)",
+    "inner_pgd10_over_fgsm": "second term under ten small steps over that under the perturbation trained against; far above 1: "
     "catastrophic overfitting",
     "inner_worst10_over_fgsm": "the same under ten small steps on the violation itself, whatever training maximises",
     "inner_random_over_fgsm": "the same under a random perturbation of the same radius",

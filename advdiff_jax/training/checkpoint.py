@@ -88,14 +88,14 @@ class Checkpointer:
             except Exception as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 problems.append(f"step {step}: {reason[:160]}")
-                log.warning("checkpoint %s/%d is damaged (%s); trying an older one", self._directory, step, reason[:160])
+                log.warning("checkpoint %s/%d cannot be used (%s); trying an older one", self._directory, step, reason[:160])
             else:
                 self._set_aside([bad for bad in steps if bad > step])
                 return restored
         if problems:
             raise UserError(
-                f"no usable checkpoint in {self._directory} ({'; '.join(problems)}): restore it from a backup, or remove "
-                "that folder to train from the start"
+                f"no usable checkpoint in {self._directory} ({'; '.join(problems)}): restore it from a backup"
+                + ("" if self._read_only else ", or remove that folder to train from the start")
             )
         return None
 
