@@ -69,7 +69,7 @@ def _parse(argv):
 def _launch(config) -> pathlib.Path:
     import jax  # after the flags are checked: a typing mistake should not cost the seconds of this import
 
-    from advdiff_jax import ablation, cache, run
+    from advdiff_jax import ablation, cache, overrides, run
 
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
@@ -80,6 +80,7 @@ def _launch(config) -> pathlib.Path:
     folder = folder.expanduser().absolute()
     if "runs" in config:
         return ablation.run_all(config, folder, _MODE.value, _SHARD.value)
+    overrides.check(config, list(config_flags.get_override_values(flags.FLAGS["config"])))
     return run.run(config, folder, _MODE.value)
 
 

@@ -72,6 +72,7 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     runs = expand(config)
     if mode in JOINT_MODES:
         return JOINT_MODES[mode](runs, folder, config.name)
+    opened = folder
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)
         opened = run(one, _run_folder(folder, label, seed), mode)

@@ -18,7 +18,7 @@ from advdiff_jax.objectives.denoising import denoising, square
 from advdiff_jax.objectives.equivariance import equivariance
 from advdiff_jax.objectives.jvp import jvp
 from advdiff_jax.perturbation import radius
-from advdiff_jax.perturbation.adversarial import adversarial
+from advdiff_jax.perturbation.adversarial import adversarial, step_length
 from advdiff_jax.perturbation.ball import BALLS
 from advdiff_jax.perturbation.random import random
 from advdiff_jax.training import levels
@@ -34,7 +34,9 @@ RADII = {
 
 PERTURBATIONS = {
     "random": lambda c, ball: random(ball),
-    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, c.step_size, c.random_start),
+    "adversarial": lambda c, ball: adversarial(
+        ball, c.attack_steps, c.step_size or step_length(c.attack_steps), c.random_start
+    ),
 }
 
 # Evaluations that a perturbation costs by itself: a forward and a backward to the input for each step of an ascent.
@@ -140,6 +142,14 @@ def _free_step(config, apply, objective_at, *arguments):
     return make_free_step(apply, objective, *arguments, updates=n.updates, ascend=ascend)
 
 
+def _least_noise(config):
+    """Of any example; what an oracle learns below it is nothing."""
+    c = config.data
+    least = {"gaussian": c.noise_std, "gaussian_range": c.noise_std_min}
+    surely = c.fraction >= 1.0 and all(c.chance[name] >= 1.0 for name in c.corruptions)
+    return sum(least.get(name, 0.0) for name in c.corruptions) if surely else 0.0
+
+
 def _guess(config):
     return config.neighbours.guess * config.data.noise_std
 
@@ -166,7 +176,9 @@ OBJECTIVES = {
         step=_free_step,
     ),
     "ddpm_ip": Entry(lambda c, process, measured: ddpm_ip(*process[:2], c.neighbours.gamma, process[2])),
-    "ambient_oracle": Entry(_ambient(lambda c: None), knows_noise=True),
+    "ambient_oracle": Entry(
+        _ambient(lambda c: None), knows_noise=True, lowest=lambda c: (1.0 + c.neighbours.margin) * _least_noise(c)
+    ),
     "ambient_guess": Entry(_ambient(_guess), lowest=lambda c: (1.0 + c.neighbours.margin) * _guess(c)),
 }
 

@@ -39,7 +39,6 @@ def _prepare(config, folder):
 OF_TRAINING = (
     "network.dropout",
     "network.dtype",
-    "diffusion.t_min",
     "diffusion.edm_log_mean",
     "diffusion.edm_log_std",
     "diffusion.vlb_weight",

@@ -239,28 +239,33 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # adversarial: shift (the paper's J) | violation (the second term itself) | denoising (the first term at x_t + delta)
     robust.maximize = "shift"  # one of these
     robust.attack_steps = 1  # adversarial: K; 1 is the paper's FGSM
-    robust.step_size = 1.25  # adversarial: length of a step over the radius; the fast-AT habit for K = 1
+    robust.step_size = 0.0  # adversarial: length of a step over the radius; 0: the habitual 1.25 for K = 1, 2.5 / K for more
     robust.random_start = True  # adversarial: start in the ball; the gradient of J is zero at its centre
     # paper: lambda sqrt(3) / r | cutoff: kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha | adaptive: a cutoff that
     # follows the data's noise floor: the cut is where plain training tells a share `explained` of the noise
     robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
-    robust.kappa0 = 5.0  # cutoff, adaptive: shrinkage of the variance well below the cut
+    # cutoff, adaptive: the variance is learnt as 1 / (1 + kappa0) of itself well below the cut; up to about twice as strong
+    # under criterion pseudo_huber, which weighs the first term less where the noise cannot be told
+    robust.kappa0 = 5.0
     robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
     robust.exponent = 4.0  # cutoff, adaptive: sharpness of the fall
-    robust.explained = 0.2  # adaptive: 0.2 puts the cut at half the std of noise that fills all directions
+    # adaptive: 0.2 puts the cut at half the std of noise that fills all directions of data on a surface of few dimensions, and
+    # somewhat higher the more dimensions the surface has (plane3d, two of three: at the std). Below it, data are noise.
+    robust.explained = 0.2
     # the cost of the term
     robust.start_step = 0.0  # first step with the term; below 1: a share of all steps; plain denoising before it
     robust.every = 1  # k: the term is in every k-th step, k times as heavy
     robust.one_in = 1  # m: the term is computed on every m-th example of the batch, m times as heavy
 
-    # --- neighbours: each read by the variant that it names ---------------------------------------------------------
+    # --- neighbours: each read by the variant that it names; huber_* by criterion pseudo_huber -----------------------
     config.neighbours = neighbours = ml_collections.ConfigDict()
     neighbours.updates = 3  # at_diff: K, updates of a batch; the learning rate is that of the step, and so is the decay
     neighbours.adv_lr = 0.1  # at_diff: length of an ascent step, ||.||_2 over the example, VP state units
     neighbours.max_norm = 0.1  # at_diff: ||delta||_2 <= sqrt(D) max_norm, VP state units
     neighbours.gamma = 0.1  # ddpm_ip: std of the input perturbation over the noise's
-    neighbours.huber_schedule = "exponential"  # pseudo_huber: constant | exponential (c0^t) | snr ((1 - c0) / (1 + u)^2 + c0)
+    # pseudo_huber: constant | exponential (c0^t, t of the VP process) | snr ((1 - c0) / (1 + u)^2 + c0)
+    neighbours.huber_schedule = "exponential"  # one of these
     neighbours.huber_c = 0.1  # pseudo_huber: c0, in units of the prediction
     neighbours.guess = 1.0  # ambient_guess: the noise that every example is taken to have, over data.noise_std
     neighbours.margin = 0.05  # ambient: an example of noise s is used where sigma / alpha > (1 + margin) s

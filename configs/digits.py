@@ -19,7 +19,7 @@ def get_config(variant=None):
 
     config.train.steps = 3000
     config.train.batch_size = 32
-    config.robust.cut = 0.1  # half the noise's std
+    config.robust.cut = config.data.get_ref("noise_std") / 2
 
     # No clipping: noisy pictures leave [-1, 1], and clipping the samples would hide noise that the model has learnt.
     config.sampling.clip = 0.0

@@ -27,7 +27,7 @@ def get_config(variant=None):
     config.train.steps = 10_000
     config.train.batch_size = 64
     config.train.learning_rate = 1e-3
-    config.robust.cut = 0.1  # half the noise's std
+    config.robust.cut = config.data.get_ref("noise_std") / 2
 
     config.sampling.clip = 1.0
     config.sampling.batch_size = 250

@@ -123,6 +123,10 @@ def test_every_kind_of_figure_draws_one_run_alone(kind):
     assert all(isinstance(figure, Figure) for _, _, figure in ablation_report.FIGURES[kind](config, table))
 
 
+def test_a_shard_without_a_run_has_nothing_to_show(tmp_path):
+    assert ablation.run_all(many(), tmp_path, "preview", "998/999") == tmp_path
+
+
 def test_what_is_the_same_for_all_by_construction_has_no_best_and_no_grid():
     assert ablation_report.best_of("network_evaluations")({"a": 1.0, "b": 2.0}) is None
     assert ablation_report.best_of("w2")({"a": 1.0, "b": 1.0}) is None

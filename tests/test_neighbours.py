@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from advdiff_jax import builders_objectives
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, edm
 from advdiff_jax.objectives import pseudo_huber, weights
 from advdiff_jax.objectives.ambient import ambient
@@ -20,6 +21,7 @@ from advdiff_jax.perturbation.random import random
 from advdiff_jax.training import state
 from advdiff_jax.training.free import make_ascent, make_free_step
 from advdiff_jax.training.step import make_train_step
+from configs import plane3d
 from tests.processes import ALL
 from tests.slopes import linear, vertex
 
@@ -285,3 +287,18 @@ def test_a_time_below_the_noise_is_drawn_again_above_it():
 def test_ambient_refuses_what_cannot_be(kwargs):
     with pytest.raises(ValueError, match=r"need margin|learn the variance"):
         ambient(SCHEDULE, EPS, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "lowest"),
+    [
+        ({"fraction": 1.0}, 1.05 * 0.1),
+        ({"fraction": 0.9}, 0.0),
+        ({"fraction": 1.0, "chance": {"gaussian": 0.5}}, 0.0),
+        ({"fraction": 1.0, "corruptions": ("gaussian_range",), "noise_std_min": 0.04}, 1.05 * 0.04),
+    ],
+)
+def test_an_oracle_of_noisy_examples_alone_is_not_asked_below_their_noise(changed, lowest):
+    config = plane3d.get_config("ambient_oracle")
+    config.data.update(changed)
+    assert builders_objectives.entry(config).lowest(config) == pytest.approx(lowest)

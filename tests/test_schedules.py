@@ -65,3 +65,16 @@ def test_training_times_cover_the_grid_evenly():
     times = schedules.DDPMGrid(num_steps=4).training_time(jnp.array([0.0, 0.249, 0.25, 0.6, 0.999]))
     np.testing.assert_allclose(times, [0.25, 0.25, 0.5, 0.75, 1.0])
     assert schedules.VPLinear(t_min=0.01).training_time(jnp.array(0.0)) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("schedule", [schedules.SubVP(), schedules.VE(), schedules.EDM(), schedules.RectifiedFlow()])
+def test_the_clock_of_the_vp_process_is_that_of_the_same_noise_to_signal(schedule):
+    t = schedule.time(jnp.array([0.05, 0.3, 2.0, 20.0]))
+    there = schedules.VPLinear().noise_to_signal(schedule.vp_time(t))
+    np.testing.assert_allclose(there, schedule.noise_to_signal(t), rtol=1e-3)
+
+
+def test_a_vp_process_has_its_own_clock():
+    t = jnp.linspace(0.0, 1.0, 5)
+    for schedule in (schedules.VPLinear(), schedules.VPCosine(), schedules.DDPMGrid()):
+        np.testing.assert_array_equal(schedule.vp_time(t), t)

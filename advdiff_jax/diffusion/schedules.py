@@ -76,6 +76,10 @@ class Schedule:
         low = jnp.zeros_like(noise_to_signal)
         return jax.lax.fori_loop(0, 48, halve, (low, jnp.ones_like(low)))[1]
 
+    def vp_time(self, t: jax.Array) -> jax.Array:
+        """The time of the variance-preserving process at the same u: t itself in its own kind, VP-linear's in the others."""
+        return VPLinear().time(self.noise_to_signal(t))
+
     def training_time(self, u: jax.Array) -> jax.Array:
         """Maps u ~ U[0, 1) to the time that training draws: uniform on [t_min, 1)."""
         return self.t_min + (1.0 - self.t_min) * u
@@ -95,6 +99,9 @@ class VariancePreserving(Schedule):
 
     def scale(self, t):
         return jnp.ones_like(t)
+
+    def vp_time(self, t):
+        return t
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,6 +153,9 @@ class SubVP(VPLinear):
 
     def scale(self, t):
         return Schedule.scale(self, t)
+
+    def vp_time(self, t):
+        return Schedule.vp_time(self, t)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from advdiff_jax.perturbation.adversarial import Perturb, adversarial
+from advdiff_jax.perturbation.adversarial import Perturb, adversarial, step_length
 from advdiff_jax.perturbation.ball import Ball
 from advdiff_jax.perturbation.random import random
 
-PGD_STEPS, PGD_STEP_SIZE = 10, 0.25  # 2.5 radii of way in all (Madry et al. 2018)
-
-
+PGD_STEPS = 10
 # To the edge of the ball along the gradient of the denoising loss, which a plain backward pass gives for nothing (Shafahi et
 # al. 2019, arXiv 1904.12843); for an objective that maximises "denoising".
 FREE_STEPS, FREE_STEP_SIZE = 1, 1.0
@@ -59,7 +57,7 @@ def second_terms(
         "fgsm" (the configured one), "pgd10", "random", "free" and "worst10" (ten steps on the violation itself, whatever
         training maximises: a shift as large as can be need not violate most) -> [B].
     """
-    pgd = adversarial(ball, PGD_STEPS, PGD_STEP_SIZE, random_start=True)
+    pgd = adversarial(ball, PGD_STEPS, step_length(PGD_STEPS), random_start=True)
     objectives = {
         "fgsm": build(configured, maximize),
         "pgd10": build(pgd, maximize),

@@ -15,7 +15,8 @@ The radius and the weight are functions of noise-to-signal in VP units; `schedul
 hand, so kappa = lambda_t E[w^2] is the same in all of them. A learnt variance (`variance_loss`) is left out of the second term.
 
 The second term costs 5/3 of a plain step (method.md section 5). On every m-th example of the batch, m times as heavy, it has
-the same expected gradient at 1/m of that cost: noisier, but unbiased in every step, so that Adam needs no correction.
+the same expected gradient at 1/m of that cost: noisier, but unbiased in every step up to the clipping of its norm, so that Adam
+needs no correction.
 """
 
 import jax

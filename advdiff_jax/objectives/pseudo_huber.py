@@ -6,7 +6,7 @@ about e^2 where |e| << c and 2 c |e| where |e| >> c. The schedules make c large 
 learnt, and small at high noise, where outliers do their harm:
 
     constant      c0
-    exponential   c0^t                          (t in [0, 1] is the paper's t / T)
+    exponential   c0^t                          (the paper's t / T: the time of the VP process at the same u)
     snr           (1 - c0) / (1 + u)^2 + c0     u = sigma / alpha
 
 The paper writes the loss for a vector; its published code takes it coordinate by coordinate and averages, and so does this.
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 from advdiff_jax.objectives.denoising import Criterion
 
-# (t [B], noise_to_signal [B]) -> c [B].
+# (VP time [B], noise_to_signal [B]) -> c [B].
 HuberSchedule = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -52,7 +52,7 @@ def pseudo_huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
     """Builds the criterion of the module docstring, a mean over dimensions, for `denoising` and `equivariance`.
 
     Args:
-        schedule: tells u at t.
+        schedule: tells u, and the time of the VP process, at t.
         c: `constant`, `exponential` or `snr`.
 
     Returns:
@@ -60,7 +60,7 @@ def pseudo_huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
     """
 
     def criterion(error, t):
-        width = bcast(c(t, schedule.noise_to_signal(t)), error)
+        width = bcast(c(schedule.vp_time(t), schedule.noise_to_signal(t)), error)
         # 2 c (sqrt(e^2 + c^2) - c) without the difference of like numbers.
         huber = 2.0 * width * error**2 / (jnp.sqrt(error**2 + width**2) + width)
         return jnp.mean(huber.reshape(huber.shape[0], -1), axis=-1)

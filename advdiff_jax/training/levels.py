@@ -6,7 +6,10 @@ is the share of the noise's variance that the model explains: 0 where noise and 
 On Gaussian data of standard deviation s in every direction it is u^2 / (u^2 + s^2): a fifth at u = s / 2. Data on a
 manifold of d of D dimensions, with noise of std s around it, have q = (1 - d/D) u^2 / (u^2 + s^2) up to the scale of the
 manifold. So the level at which q passes a fifth follows the noise floor of a data set, with nobody telling which examples
-are noisy, or how much; and on clean data it lies where the model no longer resolves the manifold, and nothing is lost there.
+are noisy, or how much; and on clean data it lies where the model no longer resolves the manifold, and little is lost there.
+
+This is a level of noise only where data leave most directions empty (1 - d/D well above the share). Data that fill all
+directions have a level of their own, half their scale, noisy or not, and are shrunk below it: reports warn of it.
 
 It must be measured on a model trained by plain denoising: a second term changes the error.
 """

@@ -20,12 +20,11 @@ def get_config():
     return default.ablation(
         name="pictures_neighbours",
         summary="Digits, and digits projected to ten principal components, 90 % of them under noise of std 0.2 or 0.4 (in "
-        "[-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise (its cut is at half of it).",
+        "[-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",
         base=base,
         runs={
             f"{name}_s{int(100 * std)}/{variant}": {
                 "variant": variant,
-                "robust": {"cut": std / 2},
                 **overrides,
                 "data": {**overrides.get("data", {}), "noise_std": std},
             }

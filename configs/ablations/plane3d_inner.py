@@ -6,14 +6,9 @@ from configs.ablations.plane3d_neighbours import equal_evaluations
 STEPS = (1, 2, 5, 10)
 
 
-def _length(steps):
-    """Of a step, over the radius: the fast-AT habit for one, 2.5 / K for more (Madry et al. 2018)."""
-    return 1.25 if steps == 1 else 2.5 / steps
-
-
 def get_config():
     runs = {
-        f"{maximize}_{ball}/K_{steps}": {"maximize": maximize, "ball": ball, "attack_steps": steps, "step_size": _length(steps)}
+        f"{maximize}_{ball}/K_{steps}": {"maximize": maximize, "ball": ball, "attack_steps": steps}
         for maximize, ball in (("shift", "linf"), ("shift", "l2"), ("violation", "linf"))
         for steps in STEPS
     }

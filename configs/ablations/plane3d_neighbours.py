@@ -54,7 +54,8 @@ def table(name, summary, base, methods, metrics):
     return default.ablation(
         name=name,
         summary=f"{summary} pP_sS: P % of the points carry noise of std S / 100. ambient_oracle is told the noise of each "
-        "point; ambient_guess takes S / 100 (half, double of it) for all, also where p is 0; the others are told nothing.",
+        "point; ambient_guess takes S / 100 (half, double of it) for all, also where p is 0; the others are told nothing, but "
+        "the cut of robust_adv_cutoff stays at 0.05, half the noise of the S = 10 settings.",
         base=equal_evaluations(base),
         runs={
             f"{setting}/{method}": {**overrides, "data": data}
