@@ -1,4 +1,4 @@
-"""Real handwriting, and its projection to a known subspace, under noise of two strengths, at equal network evaluations."""
+"""Real handwriting, and its projection to a known subspace, clean and under noise, at equal network evaluations."""
 
 from configs import default, digits, subspace_digits
 
@@ -17,20 +17,22 @@ def get_config():
             "evaluation": {"metrics": ("subspace", "noise_energy", "fd")},
         },
     }
+    settings = {f"s{int(100 * std)}": ({"noise_std": std}, VARIANTS) for std in (0.2, 0.4)}
+    settings["clean"] = ({"fraction": 0.0}, ("ddpm", "robust_fast"))  # what robustness costs where there is nothing to resist
     return default.ablation(
         name="pictures_neighbours",
-        summary="Digits, and digits projected to ten principal components, 90 % of them under noise of std 0.2 or 0.4 (in "
-        "[-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",
+        summary="Digits, and digits projected to ten principal components, clean, or 90 % of them under noise of std 0.2 or 0.4 "
+        "(in [-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",
         base=base,
         runs={
-            f"{name}_s{int(100 * std)}/{variant}": {
+            f"{name}_{setting}/{variant}": {
                 "variant": variant,
                 **overrides,
-                "data": {**overrides.get("data", {}), "noise_std": std},
+                "data": {**overrides.get("data", {}), **data},
             }
             for name, overrides in sets.items()
-            for std in (0.2, 0.4)
-            for variant in VARIANTS
+            for setting, (data, variants) in settings.items()
+            for variant in variants
         },
         seeds=(0, 1, 2),
         metrics=("noise_energy", "subspace_distance", "fd_digits_cnn", "network_evaluations", "train_seconds"),
