@@ -21,8 +21,8 @@ def get_config():
     settings["clean"] = ({"fraction": 0.0}, ("ddpm", "robust_fast"))  # what robustness costs where there is nothing to resist
     return default.ablation(
         name="pictures_neighbours",
-        summary="Digits, and digits projected to ten principal components, clean, or 90 % of them under noise of std 0.2 or 0.4 "
-        "(in [-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",
+        summary="Digits, and digits projected to ten principal components, clean, or 90 % of them under noise of std 0.2 or "
+        "0.4 (in [-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",
         base=base,
         runs={
             f"{name}_{setting}/{variant}": {
