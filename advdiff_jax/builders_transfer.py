@@ -71,7 +71,8 @@ def _second_term(blame, perturbation=None):
         named = f"{c.weight} (cut at {level:.3g})" if level else c.weight
         told = f"{kind} perturbation, radius {c.radius}, weight {named}; blames the {blame}."
         told += NOT_SQUARE if config.criterion != "square" else ""
-        return Law(told, transfer.second_term(radius, weight, schedule, transfer.ENERGIES[kind](ball, dim)), blame, level)
+        at = transfer.second_term(radius, weight, schedule, transfer.ENERGIES[kind](ball, dim))
+        return Law(told, jax.jit(at), blame, level)
 
     return law
 
