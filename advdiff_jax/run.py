@@ -69,17 +69,17 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     if mode in DATA_MODES:
         return DATA_MODES[mode](config, folder)
     config = builders_objectives.budgeted(config)
-    title = f"{config.name}:{config.variant}"
+    title, first = f"{config.name}:{config.variant}", jax.process_index() == 0
+    if mode == "train" and (folder / "results.json").exists():  # said before any data are read: a list may have hundreds
+        workdir.claim(config, folder, evaluate_only=False)
+        log.info("%s: already finished; --mode=evaluate evaluates it again", title)
+        return folder / "report.html"
     data = builders_data.build_data(config)
     experiment = builders.build(config, data.train.shape[1:])
     # Refuses now what would otherwise fail after the training.
     builders_evaluation.evaluate(config, data, wire.first(data.train, 64))
     begin = begin_from(config, experiment, folder) if mode == "train" else None
-    first = jax.process_index() == 0
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
-    if mode == "train" and (out / "results.json").exists():
-        log.info("%s: already finished; --mode=evaluate evaluates it again", title)
-        return out / "report.html"
 
     def draw_and_save(step, params):
         samples = experiment.sampler(params, jax.random.key(config.sampling.seed), config.evaluation.num_samples)
