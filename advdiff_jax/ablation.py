@@ -9,6 +9,7 @@ import json
 import logging
 import pathlib
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -76,6 +77,8 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)
         opened = run(one, _run_folder(folder, label, seed), mode)
+        # Compiled code maps memory, of which a process may have so many pieces: without this some hundred runs are the end.
+        jax.clear_caches()
     if mode in DATA_MODES:
         return opened
     return summarise(config, folder)

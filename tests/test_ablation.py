@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -121,6 +122,15 @@ def test_every_kind_of_figure_draws_one_run_alone(kind):
     config = many((kind,), frontier=("w2", "spread_ratio"))
     table = {"a": {"w2": (0.1, 0.0), "spread_ratio": (1.0, 0.0)}}
     assert all(isinstance(figure, Figure) for _, _, figure in ablation_report.FIGURES[kind](config, table))
+
+
+def test_the_compiled_code_of_a_run_goes_with_it(tmp_path, monkeypatch):
+    traced = []
+    compiled = jax.jit(lambda x: traced.append(None) or x)
+    monkeypatch.setattr(ablation, "run", lambda one, folder, mode: compiled(1.0))
+    config = many()
+    ablation.run_all(config, tmp_path, "train", "0/4")
+    assert len(traced) == len(ablation.expand(config)[::4]) > 1
 
 
 def test_a_shard_without_a_run_has_nothing_to_show(tmp_path):
