@@ -7,14 +7,14 @@ belongs to no group, "member".
 from collections.abc import Callable
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, ticker
 from matplotlib.figure import Figure
 
 Table = dict[str, dict[str, tuple[float, float]]]
 
 COLUMNS = 3  # panels of a row of a grid
 LABELLED = 60  # points up to which each of a frontier carries its name
-LOG_FROM = 20.0  # ratio of the largest to the smallest mean from which an axis is logarithmic
+LOG_FROM = 5.0  # ratio of the largest to the smallest mean from which an axis is logarithmic
 INK, BEST, SHARED = "#1f77b4", "#d62728", "0.45"
 MARKERS = "osD^vPX<>*"
 
@@ -54,6 +54,13 @@ def _logarithmic(values):
     return bool(len(values) and values.min() > 0 and values.max() > LOG_FROM * values.min())
 
 
+def _tick_plainly(axis):
+    """1, 2, 5, 10, ... in full, on a logarithmic axis."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(ticker.NullLocator())
+
+
 def grid(table: Table, metric: str, best: Callable[[dict[str, float]], str | None]) -> Figure:
     """Small multiples of one metric: a panel a group, a row a member, the same order and axis in all.
 
@@ -84,6 +91,7 @@ def grid(table: Table, metric: str, best: Callable[[dict[str, float]], str | Non
     panels[0, 0].set(yticks=range(len(members)), yticklabels=members, ylim=(len(members) - 0.5, -0.5))
     if _logarithmic(everything):
         panels[0, 0].set_xscale("log")
+        _tick_plainly(panels[0, 0].xaxis)
     for axes in panels.flat[len(groups) :]:
         axes.set_axis_off()
     for column in range(columns):  # the lowest panel of each column has the numbers, also where the last row is not full
@@ -120,8 +128,12 @@ def frontier(table: Table, x: str, y: str) -> Figure:
                 axes.annotate(text, (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8, color=color)
     axes.set(xlabel=x, ylabel=y)
     means = np.array([[table[label][metric][0] for metric in (x, y)] for labels in series.values() for label in labels])
-    for scale, values in zip((axes.set_xscale, axes.set_yscale), means.reshape(-1, 2).T, strict=True):
-        scale("log" if _logarithmic(values) else "linear")
+    for axis, scale, values in zip(
+        (axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), means.reshape(-1, 2).T, strict=True
+    ):
+        if _logarithmic(values):
+            scale("log")
+            _tick_plainly(axis)
     axes.grid(alpha=0.3)
     axes.margins(0.08)
     if series:
