@@ -1,4 +1,7 @@
-"""Values given on the command line that the run would never read: a mistake, and not a wish."""
+"""Values of `robust` and `neighbours` given on the command line that the run would never read: a mistake, and not a wish.
+
+A new objective that reads keys of `robust` is added to the lines below.
+"""
 
 import ml_collections
 

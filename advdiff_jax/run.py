@@ -133,7 +133,8 @@ def begin_from(config, experiment, folder):
         state -> state, the identity without `init_from`, or where `folder` has a checkpoint to go on from.
 
     Raises:
-        UserError: `init_from` is no finished run, or of another network or process, or has not measured what is needed.
+        UserError: `init_from` has no usable checkpoint, is of another network or process, or has not measured what is needed;
+            one that is not finished is warned of.
     """
     saved = any(child.name.isdigit() for child in (folder / "checkpoints").glob("*"))
     if not config.init_from or saved:

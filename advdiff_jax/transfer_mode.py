@@ -20,8 +20,8 @@ from advdiff_jax.evaluation import directions, report, transfer_figure
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 10_000  # examples from which the level of an adaptive weight is told before training: a second's work
-NEAR = 0.25  # a level above this share of the data's largest standard deviation: the term acts on signal too
+LOOKED_AT = 10_000  # examples from which the level of an adaptive weight is told before training
+NEAR = 0.35  # a level above this share of the data's largest standard deviation: data of one scale have 0.5
 
 TABLE_STDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0)  # those of method.md's table
 TABLE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

@@ -186,7 +186,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.radius = 16 / 255  # bound on each coordinate in the data's units: 8 grey values of 255, the usual budget
     poison.ball = "linf"  # linf | l2 (||delta||_2 <= radius sqrt(D))
     poison.attack_steps = 10  # PGD steps
-    poison.step_size = 0.25  # length of a step over the radius (2.5 / attack_steps; Madry et al. 2018)
+    poison.step_size = 0.25  # length of a step over the radius: 2.5 over the steps (Madry et al. 2018); change it with them
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
 
@@ -314,8 +314,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.evaluation = evaluation = ml_collections.ConfigDict()
     # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of those above that the data can have
-    # Besides: transfer (measured gain on each direction of the data beside the closed form) | inner (ratios of the violation
-    # under stronger ascents, of adversarial variants: the detector of catastrophic overfitting)
+    # Besides: transfer (measured gain on each direction of the data beside the closed form) | inner (ratios of the second
+    # term under stronger ascents, of adversarial variants: the detector of catastrophic overfitting)
     evaluation.looks = ("transfer", "inner")  # any of these; () in long lists of runs
     evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
@@ -325,9 +325,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.likelihood_probes = 1  # likelihood: Hutchinson probes above 16 dimensions
     evaluation.likelihood_bin = 1.0  # likelihood: side of a level; 2 / 255 for 8-bit pictures; 1: a density
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
-    # adversarial: a warning where ten steps find so many times the violation that training sees. 1 on a network that is linear
-    # within the radius, a little above it on a good one; a network that bends where FGSM ends shows several.
-    evaluation.overfitting_ratio = 2.0  # violation under PGD over that under the configured perturbation
+    # adversarial: a warning where ten steps find so many times the second term that training sees. 1 on a network that is
+    # linear within the radius, a little above it on a good one; a network that bends where FGSM ends shows several.
+    evaluation.overfitting_ratio = 2.0  # second term under PGD over that under the configured perturbation
     evaluation.features = "digits_cnn"  # fd: feature network
     evaluation.cache_dir = ""  # of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_ref("cache_dir")  # of the findings of a folder's check: the same place

@@ -47,16 +47,19 @@ def test_a_network_that_hides_from_one_step_is_found_out():
 
 
 def test_under_a_cutoff_it_looks_where_the_term_acts():
-    """Only 3 % of the times that training draws are below this cut; a network that hides there alone is found out."""
-    schedule, cut = DDPMGrid(), 0.1
+    """Only 3 % of the times that training draws are below this cut; hiding is found out there, and is no matter above it."""
+    robust = {"step_size": 2.0, "weight": "cutoff", "cut": 0.1, "exponent": 16.0}
 
-    def predict(x, t):
-        low = (schedule.noise_to_signal(t) < cut)[:, None]
-        return jnp.where(low, 100.0 * jnp.sin(2.0 * jnp.pi * x / RADIUS), 0.5 * x)
+    def hiding(below):
+        def predict(x, t):
+            here = ((DDPMGrid().noise_to_signal(t) < 0.2) == below)[:, None]
+            return jnp.where(here, 100.0 * jnp.sin(2.0 * jnp.pi * x / RADIUS), 0.5 * x)
 
-    robust = {"step_size": 2.0, "weight": "cutoff", "cut": cut}
-    assert measured(predict, **robust)["inner_pgd10_over_fgsm"] > 3.0
-    assert measured(predict, **(robust | {"kappa0": 0.0})) == {}
+        return predict
+
+    assert measured(hiding(below=True), **robust)["inner_pgd10_over_fgsm"] > 10.0
+    assert measured(hiding(below=False), **robust)["inner_pgd10_over_fgsm"] < 1.5
+    assert measured(hiding(below=True), **(robust | {"kappa0": 0.0})) == {}
 
 
 def test_times_are_chosen_in_proportion_to_kappa():

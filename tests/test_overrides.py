@@ -1,8 +1,8 @@
-"""A value on the command line that would do nothing is refused, and one that does something never is."""
+"""A value of the second term or of a neighbour that would do nothing is refused, and one that does something never is."""
 
 import pytest
 
-from advdiff_jax import overrides, workdir
+from advdiff_jax import builders_objectives, overrides, workdir
 from advdiff_jax.errors import UserError
 from configs import default
 
@@ -41,5 +41,13 @@ def test_what_is_read_is_not_refused(variant, keys):
 
 def test_every_key_and_choice_of_the_rules_is_a_key_of_a_config():
     known = workdir.flatten(default.get_config())
-    for keys, choice, _ in overrides.READ_WHERE:
+    choices = {
+        "objective": builders_objectives.OBJECTIVES,
+        "criterion": builders_objectives.CRITERIA,
+        "robust.perturbation": builders_objectives.PERTURBATIONS,
+        "robust.radius": builders_objectives.RADII,
+        "robust.weight": builders_objectives.WEIGHTS,
+    }
+    for keys, choice, read in overrides.READ_WHERE:
         assert {*keys, choice} <= known.keys()
+        assert {*read} < choices[choice].keys()

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdiff_jax import ablation, builders_data, builders_objectives, builders_process, builders_transfer, run, workdir
+from advdiff_jax import (
+    ablation,
+    builders_data,
+    builders_objectives,
+    builders_process,
+    builders_transfer,
+    run,
+    transfer_mode,
+    workdir,
+)
 from advdiff_jax.diffusion import transfer
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser
 from advdiff_jax.diffusion.schedules import EDM
@@ -93,6 +102,7 @@ def test_what_the_objective_teaches_a_linear_network_is_the_closed_form(kind, ba
 @pytest.mark.parametrize("variant", ["robust_ran", "invariance", "jvp", "ddpm_ip"])
 def test_the_law_of_a_config_is_what_its_objective_teaches_a_linear_network(variant):
     config, levels = gaussian.get_config(variant), np.array([0.05, 0.3, 2.0])
+    config.neighbours.gamma = 1.0  # the paper's 0.1 is a kappa of 0.01, which nobody could see
     schedule = builders_process.build_schedule(config)
     objective = builders_objectives.build_objective(config, (schedule, EPS, no_variance), jnp.float32(0.1))
     law = builders_transfer.build_law(config, lambda: 0.1)
@@ -205,3 +215,14 @@ def test_an_adaptive_weight_has_the_curve_of_the_cutoff_at_its_level():
     gains = [builders_transfer.closed_form(law, STDS) for law in laws]
     np.testing.assert_allclose(*gains, rtol=1e-5)
     assert (laws[0].level, laws[1].level) == (0.07, None)
+
+
+@pytest.mark.parametrize(("source", "level", "warns"), [(gaussian, 0.25, True), (plane3d, 0.1655, False)])
+def test_a_level_near_the_scale_of_the_data_is_warned_of(tmp_path, caplog, source, level, warns):
+    """Clean data of one scale have their level at half of it; a plane under noise of std 0.2 has this one."""
+    config = source.get_config("robust_fast")
+    config.data.stds, config.data.num_examples = (0.5,) * 5, 2000
+    config.data.fraction, config.data.noise_std = (0.0, 0.1) if warns else (0.9, 0.2)
+    data = builders_data.build_data(config)
+    _, section = transfer_mode.measured(config, data, data.train, tmp_path, level)
+    assert ("near the data's own scale" in caplog.text) == ("Warning" in section.text) == warns

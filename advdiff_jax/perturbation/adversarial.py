@@ -18,7 +18,7 @@ Perturb = Callable[[jax.Array, Callable[[jax.Array], jax.Array], jax.Array, jax.
 
 def step_length(num_steps: int) -> float:
     """The habitual length of a step over the radius: 1.25 for one (Wong et al. 2020), 2.5 / K for more (Madry et al. 2018)."""
-    return 1.25 if num_steps == 1 else 2.5 / num_steps
+    return 2.5 / num_steps if num_steps > 1 else 1.25
 
 
 def adversarial(ball: Ball, num_steps: int = 1, step_size: float = 1.25, random_start: bool = True) -> Perturb:

@@ -9,7 +9,8 @@ manifold. So the level at which q passes a fifth follows the noise floor of a da
 are noisy, or how much; and on clean data it lies where the model no longer resolves the manifold, and little is lost there.
 
 This is a level of noise only where data leave most directions empty (1 - d/D well above the share). Data that fill all
-directions have a level of their own, half their scale, noisy or not, and are shrunk below it: reports warn of it.
+directions have a level of their own, noisy or not, and are shrunk below it: half their scale, if they have one scale, of which
+reports warn. What their smallest directions lose is in the report's gains.
 
 It must be measured on a model trained by plain denoising: a second term changes the error.
 """

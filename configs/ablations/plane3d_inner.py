@@ -23,7 +23,7 @@ def get_config():
     return default.ablation(
         name="plane3d_inner",
         summary="The inner maximisation of robust_fast on points of a plane of which 90 % carry noise of std 0.1, at equal "
-        "network evaluations; and how much more of the violation stronger ascents find on the trained network.",
+        "network evaluations; and how much more of the second term stronger ascents find on the trained network.",
         base=base,
         runs={label: {"variant": "robust_fast", "robust": overrides} for label, overrides in runs.items()},
         seeds=(0, 1, 2),
