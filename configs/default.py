@@ -113,8 +113,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
     config.variant = ""  # set by `with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
-    # Workdir of a finished run of the same network: start from its parameters (fine-tuning). Another seed sees other draws.
-    config.init_from = ""
+    config.init_from = ""  # workdir of a finished run of the same network: start from it; another seed sees other draws
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these (set by the variant)
     config.criterion = "square"  # of the denoising error, in denoising, equivariance and invariance: square | pseudo_huber
