@@ -245,14 +245,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # follows the data's noise floor: the cut is where plain training tells a share `explained` of the noise
     robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
-    # cutoff, adaptive: the variance is learnt as 1 / (1 + kappa0) of itself well below the cut; up to about twice as strong
-    # under criterion pseudo_huber, which weighs the first term less where the noise cannot be told
-    robust.kappa0 = 5.0
+    # The variance is learnt as 1 / (1 + kappa0) of itself well below the cut; up to about twice as strong under criterion
+    # pseudo_huber, which weighs the first term less where the noise cannot be told.
+    robust.kappa0 = 5.0  # cutoff, adaptive: strength
     robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
     robust.exponent = 4.0  # cutoff, adaptive: sharpness of the fall
-    # adaptive: 0.2 puts the cut at half the std of noise that fills all directions of data on a surface of few dimensions, and
-    # somewhat higher the more dimensions the surface has (plane3d, two of three: at the std). Below it, data are noise.
-    robust.explained = 0.2
+    # 0.2 puts the cut at half the std of noise that fills all directions around data on a surface of few dimensions, and the
+    # higher the more dimensions the surface has (plane3d, two of three: at the std).
+    robust.explained = 0.2  # adaptive: share of the noise that is told at the cut
     # the cost of the term
     robust.start_step = 0.0  # first step with the term; below 1: a share of all steps; plain denoising before it
     robust.every = 1  # k: the term is in every k-th step, k times as heavy
