@@ -11,7 +11,7 @@ import numpy as np
 
 from advdiff_jax import builders_objectives, builders_process, builders_transfer
 from advdiff_jax.builders_data import Data
-from advdiff_jax.choices import choose, pick, refused
+from advdiff_jax.choices import pick, refused
 from advdiff_jax.data import sources, subspace, wire
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import UserError
@@ -204,13 +204,8 @@ def inner_maximisation(
     chosen = jax.random.permutation(jax.random.key(1), inner.where_it_acts(kappas, len(x0)))
     t, kappa = drawn[chosen], kappas[chosen]
 
-    def build(perturb, maximize):
-        return builders_objectives.build_equivariance(
-            config, process, noise_level, perturb=perturb, maximize=maximize, one_in=1
-        )
-
-    configured = choose(builders_objectives.PERTURBATIONS, config, "robust.perturbation", ball)
-    terms = jax.jit(functools.partial(inner.second_terms, build, config.robust.maximize, configured, ball, predict))
+    build = functools.partial(builders_objectives.build_equivariance, config, process, noise_level, one_in=1)
+    terms = jax.jit(functools.partial(inner.second_terms, build, ball, predict))
     keys = jax.random.split(jax.random.key(0), len(x0))
     whole = max(INNER_BATCH, len(x0) // INNER_BATCH * INNER_BATCH)  # batches of one shape: one program
     found = [

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from advdiff_jax.perturbation.adversarial import Perturb, adversarial, step_length
+from advdiff_jax.perturbation.adversarial import adversarial, step_length
 from advdiff_jax.perturbation.ball import Ball
 from advdiff_jax.perturbation.random import random
 
@@ -30,9 +30,7 @@ def where_it_acts(kappa: jax.Array, count: int) -> jax.Array:
 
 
 def second_terms(
-    build: Callable[[Perturb, str], Callable],
-    maximize: str,
-    configured: Perturb,
+    build: Callable[..., Callable],
     ball: Ball,
     predict: Callable[[jax.Array, jax.Array], jax.Array],
     keys: jax.Array,
@@ -43,9 +41,7 @@ def second_terms(
     """The second term over kappa under five perturbations, of the same radius at the same (t, eps); pure.
 
     Args:
-        build: (perturb, what it maximises) -> the objective (`objectives.equivariance`); all else of it stays.
-        maximize: what training maximises, as in `equivariance`.
-        configured: what the network was trained against.
+        build: () -> the objective of training (`objectives.equivariance`), `perturb=` and `maximize=` instead of its own.
         ball: the set of perturbations.
         predict: (x [B, ...], t [B]) -> prediction.
         keys: typed keys [B], of eps, the radius and the start of the ascent.
@@ -59,11 +55,11 @@ def second_terms(
     """
     pgd = adversarial(ball, PGD_STEPS, step_length(PGD_STEPS), random_start=True)
     objectives = {
-        "fgsm": build(configured, maximize),
-        "pgd10": build(pgd, maximize),
-        "worst10": build(pgd, "violation"),
-        "random": build(random(ball), maximize),
-        "free": build(adversarial(ball, FREE_STEPS, FREE_STEP_SIZE, random_start=False), "denoising"),
+        "fgsm": build(),
+        "pgd10": build(perturb=pgd),
+        "worst10": build(perturb=pgd, maximize="violation"),
+        "random": build(perturb=random(ball)),
+        "free": build(perturb=adversarial(ball, FREE_STEPS, FREE_STEP_SIZE, random_start=False), maximize="denoising"),
     }
     return {name: objective(predict, keys, x0, t)[1]["regularizer"] / kappa for name, objective in objectives.items()}
 
