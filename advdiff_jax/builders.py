@@ -89,6 +89,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         ("neighbours", "updates"),
         ("sampling", "batch_size"),
         ("evaluation", "num_samples"),
+        ("evaluation", "w2_points"),
         ("evaluation", "grid"),
     ]:
         if config[section][key] < 1:

@@ -58,10 +58,7 @@ class Judged(NamedTuple):
 METRICS = {
     "plane": lambda config, data, judged: _plane(data, judged),
     "subspace": lambda config, data, judged: _subspace(config, data, judged),
-    "wasserstein": lambda config, data, judged: {
-        "w2": ground_truth.wasserstein2(judged.samples, judged.clean()),
-        "w2_floor": ground_truth.wasserstein2(judged.clean(), judged.clean()),
-    },
+    "wasserstein": lambda config, data, judged: _wasserstein(config, judged),
     "score_error": lambda config, data, judged: _score_error(config, data.source, judged.model),
     "likelihood": lambda config, data, judged: _likelihood(config, data.source, judged.model),
     "noise_energy": lambda config, data, judged: _noise_energy(config, data, judged),
@@ -119,6 +116,14 @@ def _subspace(config, data, judged):
         numbers = {"principal_angle_mean": float(angles.mean()), "principal_angle_max": float(angles.max())}
         results |= {f"{name}{suffix}": value for name, value in (subspace.distances(x, truth) | numbers).items()}
     return results
+
+
+def _wasserstein(config, judged):
+    points, clean = config.evaluation.w2_points, judged.clean()
+    return {
+        "w2": ground_truth.wasserstein2_in_parts(judged.samples, clean, points),
+        "w2_floor": ground_truth.wasserstein2_in_parts(judged.clean(), judged.clean(), points),
+    }
 
 
 def _plane(data, judged):

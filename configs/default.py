@@ -256,7 +256,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # the cost of the term
     robust.start_step = 0.0  # first step with the term; below 1: a share of all steps; plain denoising before it
     robust.every = 1  # k: the term is in every k-th step, k times as heavy
-    robust.one_in = 1  # m: the term is computed on every m-th example of the batch, m times as heavy
+    robust.one_in = 1  # m: the term is computed on one of each m examples, drawn where it is heavy, and stands for them
 
     # --- neighbours: each read by the variant that it names; huber_* by criterion pseudo_huber -----------------------
     config.neighbours = neighbours = ml_collections.ConfigDict()
@@ -316,7 +316,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # Besides: transfer (measured gain on each direction of the data beside the closed form) | inner (ratios of the second
     # term under stronger ascents, of adversarial variants: the detector of catastrophic overfitting)
     evaluation.looks = ("transfer", "inner")  # any of these; () in long lists of runs
-    evaluation.num_samples = 2000  # samples drawn for the metrics; w2 is exact on so many points
+    evaluation.num_samples = 2000  # samples drawn for the metrics
+    evaluation.w2_points = 2000  # w2, w2_floor: points compared at once; of more samples the root mean square over such parts
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
     evaluation.score_levels = 16  # score_error: how many, even in the logarithm
     evaluation.field_levels = (0.05, 0.2, 0.8)  # sigma / alpha at which a score field is drawn; (): no fields, no paths

@@ -34,6 +34,14 @@ def test_w2_of_a_translation_is_its_length_and_a_floor_is_not_zero():
     assert ground_truth.wasserstein2(a, RNG.standard_normal((300, 3))) > 0.2
 
 
+def test_w2_in_parts_is_the_root_mean_square_of_its_parts():
+    a, b = RNG.standard_normal((90, 2)), RNG.standard_normal((90, 2)) + 1.0
+    assert ground_truth.wasserstein2_in_parts(a, b, 90) == ground_truth.wasserstein2(a, b)
+    squares = [ground_truth.wasserstein2(a[at : at + 30], b[at : at + 30]) ** 2 for at in (0, 30, 60)]
+    assert ground_truth.wasserstein2_in_parts(a, b, 30) == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-12)
+    assert ground_truth.wasserstein2_in_parts(a, b, 40) > 0.9  # parts that do not come out even
+
+
 def test_frechet_distance_is_the_textbook_formula():
     a, b = RNG.standard_normal((500, 4)), RNG.standard_normal((600, 4)) @ RNG.standard_normal((4, 4)) + 1.0
     ca, cb = np.cov(a.T), np.cov(b.T)

@@ -174,19 +174,58 @@ def test_a_linear_predictor_learns_the_score_of_shrunk_data(perturb):
 
 
 @pytest.mark.parametrize("one_in", [2, 8])
-def test_a_term_on_part_of_the_batch_is_that_of_these_examples(one_in):
-    """On every m-th example, m times as heavy, with that example's own keys; the denoising term is that of all."""
+def test_one_example_of_each_stands_for_its_group(one_in):
+    """With that example's own draws, and as many times heavier as it was rarer; the denoising term is that of all."""
     keys, x0, t = batch(32)
     matrix = jax.random.normal(jax.random.key(2), (4, 4))
-    predict = lambda x, t: jnp.tanh(x @ matrix) * (1.0 + t[:, None])
+    offset = 0.1 * jnp.arange(32.0)[:, None]  # a network that differs from example to example, as with dropout
+    predict = lambda x, t, rows=slice(None): jnp.tanh(x @ matrix + offset[rows]) * (1.0 + t[:, None])
     whole = build(PERTURBATIONS["adversarial"])(predict, keys, x0, t)[1]
     loss, part = build(PERTURBATIONS["adversarial"], one_in=one_in)(predict, keys, x0, t)
-    np.testing.assert_allclose(part["violation"], whole["violation"][::one_in], rtol=1e-5)
-    expected = np.where(np.arange(32) % one_in == 0, one_in * whole["regularizer"], 0.0)
+    u = SCHEDULE.noise_to_signal(t)
+    r = SCHEDULE.sigma(t) ** 2 + 8 / 255
+    kappa = np.asarray(weights.paper(0.3)(u, r, None) * (r / SCHEDULE.sigma(t)) ** 2).reshape(-1, one_in)
+    stands_for = np.asarray(kappa.sum(axis=1, keepdims=True) / kappa).reshape(-1)
+    chosen = np.flatnonzero(np.asarray(part["regularizer"]))
+    assert (chosen // one_in).tolist() == list(range(32 // one_in)), "one of each group"
+    assert len(set(chosen % one_in)) > 1
+    np.testing.assert_allclose(part["violation"], whole["violation"][chosen], rtol=1e-5)
+    expected = np.zeros(32)
+    expected[chosen] = (stands_for * whole["regularizer"])[chosen]
     np.testing.assert_allclose(part["regularizer"], expected, rtol=1e-5)
     np.testing.assert_allclose(loss, whole["denoising"] + expected, rtol=1e-5)
     with pytest.raises(ValueError, match="cannot be divided by one_in=5"):
         build(one_in=5)(predict, keys, x0, t)
+
+
+def test_one_of_eight_has_the_mean_of_all_and_hardly_more_noise_under_a_cutoff():
+    matrix = jax.random.normal(jax.random.key(2), (4, 4))
+    predict = lambda x, t, rows=None: jnp.tanh(x @ matrix)
+
+    def sums(one_in, batches=2000):
+        """Of the second term over a batch of 32, for many batches."""
+        weight = weights.cutoff(5.0, 0.1)
+        objective = equivariance(SCHEDULE, EPS, radius.state_units(), PERTURBATIONS["random"], weight, one_in=one_in)
+
+        def one(key):
+            data_key, time_key, step_key = jax.random.split(key, 3)
+            x0, t = jax.random.normal(data_key, (32, 4)), SCHEDULE.training_time(jax.random.uniform(time_key, (32,)))
+            return jnp.sum(objective(predict, jax.random.split(step_key, 32), x0, t)[1]["regularizer"])
+
+        return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), batches))
+
+    whole, part = sums(1), sums(8)
+    assert float(part.mean()) == pytest.approx(float(whole.mean()), rel=0.03)
+    assert part.var() < 1.5 * whole.var()  # examples drawn evenly, eight times as heavy: 8 times the variance
+
+
+def test_a_group_in_which_nothing_has_a_weight_adds_nothing():
+    keys, x0, t = batch(8)
+    none = lambda u, r, energy: jnp.zeros_like(u)
+    objective = equivariance(SCHEDULE, EPS, radius.state_units(), PERTURBATIONS["random"], none, one_in=4)
+    loss, aux = objective(lambda x, t, rows=None: 0.5 * x, keys, x0, t)
+    np.testing.assert_array_equal(aux["regularizer"], 0.0)
+    assert jnp.all(jnp.isfinite(loss))
 
 
 def test_the_free_direction_is_the_gradient_of_the_first_term():

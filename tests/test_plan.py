@@ -1,4 +1,4 @@
-"""A term in every k-th step, or on every m-th example, has the optimum of the full objective, under Adam and its clipping."""
+"""A term in every k-th step, or on one example of m, has the optimum of the full objective, under Adam and its clipping."""
 
 import jax
 import jax.numpy as jnp

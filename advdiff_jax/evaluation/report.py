@@ -10,7 +10,7 @@ import jinja2
 MEANING = {
     "off_plane_rms": "RMS distance to the plane, 0 is perfect",
     "spread_ratio": "standard deviation kept, 1 is perfect",
-    "w2": "exact 2-Wasserstein distance to clean data",
+    "w2": "exact 2-Wasserstein distance to clean data, of as many points; of parts the root mean square",
     "w2_floor": "the same between two clean draws: about what a perfect model has; another pair of draws differs by a tenth",
     "score_error": "mean square error of the score, in units of eps, against the clean law's, over noise levels; 0 is perfect",
     "score_error_grid": "RMS error of the estimate of x0 on the grid of the pictures of the field, in the data's units",

@@ -14,10 +14,16 @@ One draw (t, eps) serves the clean term, the inner maximisation and the outer te
 The radius and the weight are functions of noise-to-signal in VP units; `schedule.scale` carries delta to the process at
 hand, so kappa = lambda_t E[w^2] is the same in all of them. A learnt variance (`variance_loss`) is left out of the second term.
 
-The second term costs 5/3 of a plain step (method.md section 5). On every m-th example of the batch, m times as heavy, it has
-the same expected gradient at 1/m of that cost: noisier, but unbiased in every step up to the clipping of its norm, so that Adam
-needs no correction.
+The second term costs 5/3 of a plain step (method.md section 5), and a weight with a cutoff leaves most of a batch without one:
+in a VP process one example in twenty has u < 0.1. So one of m examples can stand for all of them:
+
+    example i with chance P(i) = kappa_i / sum_j kappa_j,  its term 1 / P(i) times as heavy,    i, j among m in a row
+
+at 1/m of the cost. The gradient has the same expectation in every step, up to the clipping of its norm, so that Adam needs no
+correction; and where at most one of the m has a weight at all it is the very same.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +36,15 @@ from advdiff_jax.perturbation.adversarial import Perturb
 from advdiff_jax.perturbation.radius import Radius
 
 MAXIMIZE = ("shift", "violation", "denoising")
+
+
+def _one_of_each(keys, kappa, m):
+    """Of each m examples in a row one, in proportion to kappa [B]: its place, and 1 / its chance, [B / m] each."""
+    kappa = kappa.reshape(-1, m)
+    chosen = jax.vmap(jax.random.categorical)(keys[::m], jnp.log(kappa))
+    heavy = jnp.take_along_axis(kappa, chosen[:, None], axis=1)[:, 0]
+    stands_for = jnp.where(heavy > 0.0, jnp.sum(kappa, axis=1) / jnp.where(heavy > 0.0, heavy, 1.0), 0.0)
+    return m * jnp.arange(len(chosen)) + chosen, stands_for
 
 
 def equivariance(
@@ -57,11 +72,12 @@ def equivariance(
             term at x_t + delta, whose gradient at delta = 0 a plain backward pass gives for nothing.
         blame: "noise" (equivariance) or "data" (invariance, the control).
         variance_loss: terms to add for a learnt variance, as for `denoising`.
-        one_in: the second term is computed on every `one_in`-th example, with `one_in` times its weight.
+        one_in: m; 1 computes the second term on all examples.
         criterion: of the first term's error, as for `denoising`; the second term is a mean square.
 
     Returns:
-        objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux); `violation` of the examples looked at alone.
+        objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux); `violation` [B / m] of the examples chosen, which
+        are predicted with `predict(x, t, rows=rows)` where m > 1: `rows` [B / m] are their places in the batch, for dropout.
 
     Raises:
         ValueError: unknown `maximize` or `blame`, or `one_in` < 1; when called, a batch that `one_in` does not divide.
@@ -74,14 +90,23 @@ def equivariance(
     def objective(predict, keys, x0, t):
         if len(t) % one_in:
             raise ValueError(f"a batch of {len(t)} cannot be divided by one_in={one_in}")
-        noise_keys, radius_keys, perturb_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+        keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 4))(keys), 1, 0)
+        noise_keys, radius_keys, perturb_keys, choice_keys = keys
         noised = add_noise(schedule, parameterization, noise_keys, x0, t)
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
         denoising = criterion(prediction - noised.target, t)
         extra = variance_loss(prediction, variance, noised, x0, t)
 
-        x, target, alpha, sigma = (value[::one_in] for value in noised)
-        clean, at = prediction[::one_in], t[::one_in]
+        u = schedule.noise_to_signal(t)
+        r = radius.sample(radius_keys, u)
+        bound = radius.to_state(r, u) * schedule.scale(t)
+        rows, stands_for = slice(None), 1.0
+        if one_in > 1:
+            energy = (bound / schedule.sigma(t)) ** 2
+            rows, stands_for = _one_of_each(choice_keys, weight(u, r, energy) * energy, one_in)
+            predict = functools.partial(predict, rows=rows)
+        x, target, alpha, sigma = (value[rows] for value in noised)
+        clean, at = prediction[rows], t[rows]
 
         def moved(prediction, delta):
             """What `prediction` should become when the state moves by delta."""
@@ -97,12 +122,10 @@ def equivariance(
             eps = parameterization.invert(prediction, moved_x, alpha, sigma).eps
             return mean_square(eps - parameterization.invert(anchor, x, alpha, sigma).eps)
 
-        u = schedule.noise_to_signal(at)
-        r = radius.sample(radius_keys[::one_in], u)
-        delta = perturb(perturb_keys[::one_in], inner, x, radius.to_state(r, u) * schedule.scale(at))
+        delta = perturb(perturb_keys[rows], inner, x, bound[rows])
         violation = mean_square(split_variance(predict(x + delta, at), x)[0] - moved(clean, delta))
-        term = one_in * weight(u, r, mean_square(delta / sigma)) * violation
-        regularizer = term if one_in == 1 else jnp.zeros_like(denoising).at[::one_in].set(term)
+        term = stands_for * weight(u[rows], r[rows], mean_square(delta / sigma)) * violation
+        regularizer = jnp.zeros_like(denoising).at[rows].set(term)
         aux = {"denoising": denoising, "violation": violation, "regularizer": regularizer, **extra}
         return sum(extra.values(), denoising + regularizer), aux
 

@@ -47,10 +47,9 @@ def make_train_step(
     def loss_fn(params, seen, keys, x0, *known):
         t, objective_keys, dropout_keys = draw_times(keys, schedule)
 
-        def predict(x, t):
-            # The dropout keys are fixed here: within a step the network is one function, with one mask per example. A term
-            # that looks at every m-th example finds that example's mask.
-            return apply(params, x, t, dropout_keys[:: len(dropout_keys) // len(x)])
+        def predict(x, t, rows=slice(None)):
+            # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
+            return apply(params, x, t, dropout_keys[rows])
 
         loss, aux = objective_at(seen)(predict, objective_keys, x0, t, *known)
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
