@@ -16,18 +16,21 @@ VARIANTS = {
     "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
     "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
-    # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising; its first term
-    # counts large errors linearly, which keeps the spread of the data.
+    # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
+    # counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
+    # falling one of `pseudo_huber`, also loses part of modes that lie apart.
     "robust_adaptive": {
         "objective": "equivariance",
         "criterion": "pseudo_huber",
         "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
+        "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
     },
-    # The same at a sixth more than the cost of plain denoising: the term on an eighth of each batch.
+    # The same at a sixth more than the cost of plain denoising: the term on an eighth of each batch, where it acts.
     "robust_fast": {
         "objective": "equivariance",
         "criterion": "pseudo_huber",
         "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25, "one_in": 8},
+        "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
     },
     # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
     "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},

@@ -1,4 +1,4 @@
-"""What of the second term can be left out: late, in every k-th step, on every m-th example, along the free gradient."""
+"""What of the second term can be left out: late, in every k-th step, on one example of m, along the free gradient."""
 
 from configs import default, plane3d
 from configs.ablations.plane3d_neighbours import equal_evaluations
