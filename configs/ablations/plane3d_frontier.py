@@ -15,12 +15,17 @@ def get_config():
         for variant in ("robust_adv_cutoff", "robust_fast")
         for kappa in KAPPAS
     }
+    # How much of it is the loss of the first term, and how much the second.
+    square = {
+        f"robust_fast_square/kappa_{kappa:g}": {"variant": "robust_fast", "criterion": "square", "robust": {"kappa0": kappa}}
+        for kappa in KAPPAS[1:4]
+    }
     return default.ablation(
         name="plane3d_frontier",
         summary="What each strength of each schedule removes of the noise and keeps of the signal, on points of a plane of "
         "which 90 % carry noise of std 0.1, at equal network evaluations. Up and to the left is better.",
         base=equal_evaluations(plane3d.get_config()),
-        runs=paper | cutoffs,
+        runs=paper | cutoffs | square,
         seeds=(0, 1, 2),
         metrics=("off_plane_rms", "spread_ratio", "w2", "w2_floor", "network_evaluations"),
         figures=("frontier", "bars"),
