@@ -9,16 +9,16 @@ RECIPES = {
     "late_75": {"start_step": 0.75},
     "every_2": {"every": 2},
     "every_4": {"every": 4},
-    "one_in_2": {"one_in": 2},
     "one_in_4": {"one_in": 4},
-    "one_in_16": {"one_in": 16},
-    "every_2_one_in_4": {"every": 2, "one_in": 4},
+    "one_in_8": {"one_in": 8},
+    "one_in_32": {"one_in": 32},
+    "every_2_one_in_8": {"every": 2, "one_in": 8},
     # The direction of the denoising loss's gradient, which its backward pass holds. It is computed by itself here, at the price
     # of an ascent, and not worth sharing: it leaves half as much noise again as FGSM on the shift, and a backward pass that had
     # to end before the second term begins would spare one evaluation of eight. No direction can be kept across steps, for
     # example, noise and time are drawn anew; at_diff keeps all three, and its own is free.
     "free_direction": {"maximize": "denoising", "random_start": False, "step_size": 1.0},
-    "free_direction_one_in_8": {"maximize": "denoising", "random_start": False, "step_size": 1.0, "one_in": 8},
+    "free_direction_one_in_16": {"maximize": "denoising", "random_start": False, "step_size": 1.0, "one_in": 16},
 }
 
 
