@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,10 +95,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     ]:
         if config[section][key] < 1:
             raise UserError(f"config.{section}.{key}={config[section][key]} must be at least 1")
-    if config.robust.one_in < 1 or config.train.batch_size // devices % config.robust.one_in:
+    local = config.train.batch_size // devices
+    if config.robust.one_in < 1 or local % config.robust.one_in:
         raise UserError(
-            f"config.robust.one_in={config.robust.one_in} must divide the batch of a device, which is "
-            f"{config.train.batch_size // devices} (config.train.batch_size={config.train.batch_size} on {devices} devices)"
+            f"config.robust.one_in={config.robust.one_in} must divide the batch of a device, which is {local} "
+            f"(config.train.batch_size={config.train.batch_size} on {devices} devices): try "
+            f"{math.gcd(max(config.robust.one_in, 1), local)}"
         )
     check_keys(config)
     if config.train.decay == "cosine" and config.train.warmup_steps >= config.train.steps:

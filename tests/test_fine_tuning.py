@@ -15,7 +15,7 @@ from configs import plane3d
 
 def tiny(variant):
     config = plane3d.get_config(variant)
-    config.train.update({"steps": 60, "batch_size": 64, "warmup_steps": 5, "log_every": 10, "ema_decay": 0.9})
+    config.train.update({"steps": 60, "batch_size": 128, "warmup_steps": 5, "log_every": 10, "ema_decay": 0.9})
     config.data.num_examples, config.network.width, config.evaluation.num_samples = 500, 16, 64
     config.sampling.steps, config.sampling.batch_size = 4, 8
     config.evaluation.metrics, config.evaluation.field_levels, config.evaluation.looks = ("plane",), (), ()
