@@ -14,7 +14,7 @@ RECIPES = {
     "one_in_32": {"one_in": 32},
     "every_2_one_in_8": {"every": 2, "one_in": 8},
     # The direction of the denoising loss's gradient, which its backward pass holds. It is computed by itself here, at the price
-    # of an ascent, and not worth sharing: it leaves half as much noise again as FGSM on the shift, and a backward pass that had
+    # of an ascent, and not worth sharing: it leaves 40 % more noise than FGSM on the shift, and a backward pass that had
     # to end before the second term begins would spare one evaluation of eight. No direction can be kept across steps, for
     # example, noise and time are drawn anew; at_diff keeps all three, and its own is free.
     "free_direction": {"maximize": "denoising", "random_start": False, "step_size": 1.0},
