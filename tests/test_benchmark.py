@@ -16,7 +16,7 @@ from tests.launching import ROOT, environment
 
 def flops(config, shape=(8, 8, 1)):
     """Of the mean step before the compiler's optimisations, which change them by less than 1 % and take ten times as long."""
-    config.train.batch_size = 64  # eight a device
+    config.train.batch_size = 128  # sixteen a device
     experiment = builders.build(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fresh)
