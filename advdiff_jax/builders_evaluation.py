@@ -119,11 +119,8 @@ def _subspace(config, data, judged):
 
 
 def _wasserstein(config, judged):
-    points, clean = config.evaluation.w2_points, judged.clean()
-    return {
-        "w2": ground_truth.wasserstein2_in_parts(judged.samples, clean, points),
-        "w2_floor": ground_truth.wasserstein2_in_parts(judged.clean(), judged.clean(), points),
-    }
+    distance = functools.partial(ground_truth.wasserstein2_in_parts, points=config.evaluation.w2_points)
+    return {"w2": distance(judged.samples, judged.clean()), "w2_floor": distance(judged.clean(), judged.clean())}
 
 
 def _plane(data, judged):

@@ -5,6 +5,16 @@ Other files call `get_config(variant)` here and override what differs. `--config
 
 import ml_collections
 
+# The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
+# counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
+# falling one of `pseudo_huber`, also loses part of modes that lie apart.
+ADAPTIVE = {
+    "objective": "equivariance",
+    "criterion": "pseudo_huber",
+    "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
+    "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
+}
+
 # The robustness variants: what each sets, and nothing else. `config.variant` names the one in use.
 VARIANTS = {
     # Plain denoising (Ho et al. 2020).
@@ -16,22 +26,9 @@ VARIANTS = {
     "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
     "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
-    # The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
-    # counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
-    # falling one of `pseudo_huber`, also loses part of modes that lie apart.
-    "robust_adaptive": {
-        "objective": "equivariance",
-        "criterion": "pseudo_huber",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
-        "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
-    },
+    "robust_adaptive": ADAPTIVE,
     # The same at a twelfth more than the cost of plain denoising: the term on a sixteenth of each batch, where it acts.
-    "robust_fast": {
-        "objective": "equivariance",
-        "criterion": "pseudo_huber",
-        "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25, "one_in": 16},
-        "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
-    },
+    "robust_fast": ADAPTIVE | {"robust": ADAPTIVE["robust"] | {"one_in": 16}},
     # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
     "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
     # Neighbours; their numbers are in `config.neighbours`. Free adversarial training on the true noise (arXiv 2502.17099).

@@ -43,7 +43,7 @@ def _one_of_each(keys, kappa, m):
     kappa = kappa.reshape(-1, m)
     chosen = jax.vmap(jax.random.categorical)(keys[::m], jnp.log(kappa))
     heavy = jnp.take_along_axis(kappa, chosen[:, None], axis=1)[:, 0]
-    stands_for = jnp.where(heavy > 0.0, jnp.sum(kappa, axis=1) / jnp.where(heavy > 0.0, heavy, 1.0), 0.0)
+    stands_for = jnp.sum(kappa, axis=1) / jnp.where(heavy > 0.0, heavy, 1.0)  # nothing is drawn at 0 but where all are: 0 / 1
     return m * jnp.arange(len(chosen)) + chosen, stands_for
 
 
