@@ -58,12 +58,21 @@ def _parse(argv):
         "runs" in config  # noqa: B015 - a file that is missing is reported at the first look into the config
         return config
     except OSError as error:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        known = sorted(str(file) for file in pathlib.Path("configs").rglob("*.py"))
-        raise UserError(f"{path} is not a config that can be read: choose one of {', '.join(known)}") from error
-    # What a config file raises while it is read (an unknown variant) is the user's, as is a bad flag.
+        raise _not_a_config(config_flags.get_config_filename(flags.FLAGS["config"])) from error
+    # What a config file raises while it is read is the user's, as is a bad flag.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        if getattr(error, "name", None) == "get_config":
+            raise _not_a_config(error.obj.__file__) from error
+        first = error
+        while first.__context__ is not None:
+            first = first.__context__
+        # A config's own message, without the traceback that the flag's parser puts around it.
+        raise UserError(" ".join(str(first if isinstance(first, UserError) else error).split())) from error
+
+
+def _not_a_config(path):
+    known = sorted(str(file) for file in pathlib.Path("configs").rglob("*.py") if "def get_config(" in file.read_text())
+    return UserError(f"{path} is not a config that can be read: choose one of {', '.join(known)}")
 
 
 def _launch(config) -> pathlib.Path:

@@ -69,7 +69,7 @@ def variants_table(
         `seconds_ratio` (median of the rounds' ratios).
     """
     get_config = importlib.import_module(f"configs.{name}").get_config
-    variants = dict.fromkeys(("ddpm", *(variants or importlib.import_module("configs.default").VARIANTS)))
+    variants = dict.fromkeys(("ddpm", *(variants or importlib.import_module("configs.variants").VARIANTS)))
     measured = {variant: _Step(get_config(variant)) for variant in variants}
     for step in measured.values():
         step.seconds(2)  # warms the caches

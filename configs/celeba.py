@@ -5,6 +5,7 @@ when the second term is added to the last 100 epochs only).
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -22,4 +23,4 @@ def get_config(variant=None):
     config.network.attention_resolutions = (16, 8)
     config.train.steps = 500_000  # as CIFAR-10; neither paper names a number
     config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

@@ -12,6 +12,7 @@ Improved-DDPM's CIFAR-10 run (openai/improved-diffusion, README), but for T (the
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -29,4 +30,4 @@ def get_config(variant=None):
     config.network.dropout = 0.3  # --dropout 0.3
     config.train.steps = 500_000  # cifar10_uncond_50M_500K
     config.evaluation.noise_directions = 1000  # of 3,072
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

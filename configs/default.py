@@ -5,77 +5,7 @@ Other files call `get_config(variant)` here and override what differs. `--config
 
 import ml_collections
 
-# The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
-# counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
-# falling one of `pseudo_huber`, also loses part of modes that lie apart.
-ADAPTIVE = {
-    "objective": "equivariance",
-    "criterion": "pseudo_huber",
-    "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
-    "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
-}
-
-# The robustness variants: what each sets, and nothing else. `config.variant` names the one in use.
-VARIANTS = {
-    # Plain denoising (Ho et al. 2020).
-    "ddpm": {"objective": "denoising"},
-    # The paper's control: the classifier's adversarial training, which must fail on a score network.
-    "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
-    # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
-    "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
-    "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
-    # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
-    "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
-    "robust_adaptive": ADAPTIVE,
-    # The same at a twelfth more than the cost of plain denoising: the term on a sixteenth of each batch, where it acts.
-    "robust_fast": ADAPTIVE | {"robust": ADAPTIVE["robust"] | {"one_in": 16}},
-    # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
-    "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
-    # Neighbours; their numbers are in `config.neighbours`. Free adversarial training on the true noise (arXiv 2502.17099).
-    "at_diff": {"objective": "at_diff"},
-    # Input perturbation (arXiv 2301.11706).
-    "ddpm_ip": {"objective": "ddpm_ip"},
-    # Scheduled pseudo-Huber loss (arXiv 2403.16728).
-    "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
-    # Ambient denoising (arXiv 2404.10177, 2411.02780), told the noise of each example, or one guess for all. Nothing is
-    # learnt below the guess, and sampling goes from there to the estimate of x0 in one step.
-    "ambient_oracle": {"objective": "ambient_oracle"},
-    "ambient_guess": {"objective": "ambient_guess"},
-}
-
-
-# The modifier `tiny`: the same path, through a small network, in a minute on two cores.
-TINY = {
-    "data": {"size": 16, "num_examples": 2000, "num_workers": 2},
-    "network": {
-        "base_channels": 8,
-        "channel_mults": (1, 2),
-        "res_blocks": 1,
-        "attention_resolutions": (8,),
-        "heads": 2,
-    },
-    "train": {"steps": 40, "batch_size": 16, "warmup_steps": 10, "log_every": 20},
-    "sampling": {"steps": 10, "batch_size": 64},
-    "evaluation": {"num_samples": 64, "max_reference": 1000, "noise_directions": 24},
-}
-
-
-def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
-    """Sets the robustness variant (default `robust_adv`) of a config, and `tiny` if named: VARIANT, tiny or VARIANT,tiny.
-
-    Raises:
-        ValueError: an unknown variant.
-    """
-    names = [name for name in (variant or "").split(",") if name]
-    modifiers = [name for name in names if name == "tiny"]
-    name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
-    if name not in VARIANTS or more:
-        raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
-    config.variant = ",".join([name, *modifiers[:1]])
-    config.update(VARIANTS[name])
-    if modifiers:
-        config.update(TINY)
-    return config
+from configs.variants import with_variant
 
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
@@ -111,7 +41,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
-    config.variant = ""  # set by `with_variant`; kept for reports
+    config.variant = ""  # set by `variants.with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
     config.init_from = ""  # workdir of a finished run of the same network: start from it; another seed sees other draws
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
@@ -335,37 +265,3 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.grid = 64  # pictures (or points / 30) shown in a grid
 
     return with_variant(config, variant)
-
-
-def ablation(
-    name: str,
-    summary: str,
-    base: ml_collections.ConfigDict,
-    runs: dict,
-    seeds: tuple,
-    metrics: tuple,
-    figures: tuple = ("bars",),
-    frontier: tuple = (),
-) -> ml_collections.ConfigDict:
-    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys).
-
-    A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
-    a run without a group is done once and shown in every setting.
-    """
-    config = ml_collections.ConfigDict()
-    config.name = name  # runs/<name> without --workdir
-    config.summary = summary  # first line of the joint report
-    config.base = base  # the full config under every run: --config.base.a.b=value reaches them all
-    config.seeds = seeds  # each run once per seed
-    config.metrics = metrics  # columns of the joint table
-    # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group)
-    config.figures = figures  # any of these
-    config.frontier = frontier  # frontier: the metrics of the x and of the y axis
-    config.runs = ml_collections.ConfigDict()
-    config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
-    for label, overrides in runs.items():
-        if "." in label:
-            raise ValueError(f"the label {label!r} of a run has a dot, which a config cannot have in a name: write it without")
-        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
-        config.runs[label].update(overrides)
-    return config

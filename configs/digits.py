@@ -1,6 +1,7 @@
 """scikit-learn's 1,797 handwritten digits (8x8, real, shipped in the package), 90 % of them under noise of std 0.2."""
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -27,4 +28,4 @@ def get_config(variant=None):
     config.sampling.batch_size = 500
     config.evaluation.metrics = ("noise_energy", "fd", "memorization")
     config.evaluation.num_samples = 1000
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

@@ -5,6 +5,7 @@ Against the FGSM of `robust_adv_cutoff` an MLP keeps up to 13 % more than the li
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -22,4 +23,4 @@ def get_config(variant=None):
     config.sampling.steps = 100
     config.evaluation.metrics = ("score_error",)
     config.evaluation.num_samples = 10_000
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

@@ -1,6 +1,7 @@
 """Any folder of PNG, JPEG or WebP pictures: --config.data.path=FOLDER. Improved-DDPM's 64x64 network, T = 1000."""
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -17,4 +18,4 @@ def get_config(variant=None):
     config.network.attention_resolutions = (16, 8)
     config.train.steps = 500_000
     config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

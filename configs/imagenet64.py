@@ -6,6 +6,7 @@ image-net.org, and name their folder with --config.data.manual_dir. TFDS's `imag
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -22,4 +23,4 @@ def get_config(variant=None):
     config.network.attention_resolutions = (16, 8)
     config.train.steps = 1_500_000  # imagenet64_uncond_100M_1500K
     config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

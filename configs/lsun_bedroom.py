@@ -6,6 +6,7 @@ attention_resolutions (16,), the linear schedule with T = 1000, learning rate 1e
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -23,4 +24,4 @@ def get_config(variant=None):
     config.diffusion.schedule = "vp_linear"  # --noise_schedule linear
     config.train.steps = 1_200_000  # lsun_uncond_100M_1200K
     config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

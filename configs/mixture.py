@@ -1,6 +1,7 @@
 """Eight narrow Gaussians in the plane, with noise and a few outliers in the training set."""
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -13,4 +14,4 @@ def get_config(variant=None):
     # One mode is far from the others: the share of 2,000 points that it gets is luck enough to move w2 by a fifth.
     config.evaluation.num_samples = 6000
     config.evaluation.metrics = ("wasserstein", "score_error", "likelihood")
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

@@ -1,6 +1,7 @@
 """Digits projected to 10 principal components: real pictures of which the truth, a linear subspace, is known exactly."""
 
-from configs import default, digits
+from configs import digits
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -10,4 +11,4 @@ def get_config(variant=None):
     config.data.base = "digits"
     config.data.components = 10  # 74 % of the variance
     config.evaluation.metrics = ("subspace", "memorization")
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

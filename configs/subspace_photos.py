@@ -5,6 +5,7 @@ The photographs ship in scikit-learn and scikit-image. A folder of pictures (but
 """
 
 from configs import default
+from configs.variants import with_variant
 
 
 def get_config(variant=None):
@@ -32,4 +33,4 @@ def get_config(variant=None):
     config.sampling.clip = 1.0
     config.sampling.batch_size = 250
     config.evaluation.metrics = ("subspace", "memorization")
-    return default.with_variant(config, variant)
+    return with_variant(config, variant)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from advdiff_jax import ablation, ablation_report
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import ablation_figures
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 
 SETTINGS = [f"p{p} s{s}" for p in (0, 30, 60, 90) for s in (5, 10, 20)]
 VARIANTS = ("ddpm", "robust_ran", "robust_adv", "robust_adv_cutoff")
@@ -25,7 +26,7 @@ def many(figures=("grid",), **more):
         for variant in VARIANTS
     }
     runs["clean"] = {"variant": "ddpm", "data": {"fraction": 0.0}}
-    return default.ablation("many", "", plane3d.get_config(), runs, (0, 1, 2), ("w2", "spread_ratio"), figures, **more)
+    return list_of_runs("many", "", plane3d.get_config(), runs, (0, 1, 2), ("w2", "spread_ratio"), figures, **more)
 
 
 def fabricate(config, folder, value):
@@ -192,7 +193,7 @@ def test_a_real_run_with_a_group_and_without_fields(tmp_path):
             "evaluation.field_levels": (),
         }
     )
-    config = default.ablation("x", "", base, {"here/ddpm": {"variant": "ddpm"}}, (0,), ("w2", "score_error"), ("grid",))
+    config = list_of_runs("x", "", base, {"here/ddpm": {"variant": "ddpm"}}, (0,), ("w2", "score_error"), ("grid",))
     ablation.run_all(config, tmp_path, "train", "0/1")
     run = tmp_path / "here" / "ddpm" / "seed_0"
     assert (run / "report.html").exists()

@@ -10,7 +10,8 @@ import pytest
 
 from advdiff_jax import builders, builders_objectives
 from advdiff_jax.training import parallel, state
-from configs import default, digits
+from configs import digits
+from configs.variants import VARIANTS
 from tests.launching import ROOT, environment
 
 
@@ -34,7 +35,7 @@ def ddpm():
     return flops(digits.get_config("ddpm"))
 
 
-@pytest.mark.parametrize("variant", default.VARIANTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_costs_what_it_declares(variant, ddpm):
     """forward 1, input-only backward 1, full backward 2: DDPM 3, Robust_ran 6, Robust_adv 8 (clean forward reused)."""
     config = digits.get_config(variant)

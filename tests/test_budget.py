@@ -6,7 +6,8 @@ import pytest
 from advdiff_jax import builders, builders_data, builders_objectives, builders_process
 from advdiff_jax.data.batches import BatchSource, batches
 from advdiff_jax.errors import UserError
-from configs import default, plane3d
+from configs import plane3d
+from configs.variants import VARIANTS
 
 
 def config_of(variant, **overrides):
@@ -15,7 +16,7 @@ def config_of(variant, **overrides):
     return config
 
 
-@pytest.mark.parametrize("variant", default.VARIANTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_budget_stops_every_variant_at_the_same_number(variant):
     config = config_of(variant, **{"train.budget_evaluations": 7_200_000, "train.batch_size": 100})
     paid = builders_objectives.budgeted(config)

@@ -17,9 +17,11 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from advdiff_jax.workdir import flatten
 from configs import default, digits, plane3d
+from configs.ablation import list_of_runs
+from configs.variants import VARIANTS, with_variant
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "default")
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - {"default", "variants", "ablation"})
 ABLATIONS = sorted(path.stem for path in (ROOT / "configs" / "ablations").glob("*.py"))
 
 
@@ -55,7 +57,7 @@ def first_step(config):
 
 # Every variant takes its step on points, and every config one with the fullest objective. On pictures the variants with code of
 # their own do; all of them are traced there for their cost (tests/test_benchmark.py).
-STEPPED = {"plane3d": tuple(default.VARIANTS), "digits": ("ddpm", "robust_adv", "jvp", "at_diff", "ambient_oracle")}
+STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("ddpm", "robust_adv", "jvp", "at_diff", "ambient_oracle")}
 SECOND_TERM = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
@@ -74,7 +76,7 @@ def test_a_config_with_a_variant_takes_a_step(name, variant):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_builds_with_every_variant(name):
-    for variant in default.VARIANTS:
+    for variant in VARIANTS:
         config = shrink(load(name, variant))
         shape = (config.data.size, config.data.size, config.data.channels)
         builders.build(config, shape if config.network.kind == "unet" else (3,))
@@ -141,7 +143,7 @@ def test_every_ablation_expands_and_builds(name):
     assert len({config.to_json_best_effort() for _, _, config in runs}) == len(runs)
     built = set()
     for label, _, one in runs:
-        again = default.with_variant(one.copy_and_resolve_references(), one.variant)
+        again = with_variant(one.copy_and_resolve_references(), one.variant)
         again.update(config.runs[label])
         assert again == one.copy_and_resolve_references()
         # One setting stands for all: settings differ in how dirty the data are.
@@ -152,15 +154,20 @@ def test_every_ablation_expands_and_builds(name):
 
 
 def test_an_ablation_with_an_unknown_key_is_refused():
-    config = default.ablation(
+    config = list_of_runs(
         "x", "", plane3d.get_config(), {"a": {"variant": "ddpm", "train": {"stepz": 1}}}, seeds=(0,), metrics=("w2",)
     )
     with pytest.raises(UserError, match=r"runs\.a.*stepz"):
         ablation.expand(config)
 
 
+def test_a_label_with_a_dot_is_refused():
+    with pytest.raises(UserError, match=r"the label 'cut_0\.1' of a run has a dot"):
+        list_of_runs("x", "", plane3d.get_config(), {"cut_0.1": {"variant": "ddpm"}}, seeds=(0,), metrics=("w2",))
+
+
 def test_the_base_of_an_ablation_reaches_every_run():
-    config = default.ablation("x", "", digits.get_config(), {"a": {"variant": "ddpm"}}, seeds=(3,), metrics=("w2",))
+    config = list_of_runs("x", "", digits.get_config(), {"a": {"variant": "ddpm"}}, seeds=(3,), metrics=("w2",))
     config.base.robust.bias_min = 0.5
     ((_, _, one),) = ablation.expand(config)
     assert one.robust.bias_max == 0.5  # a reference is still one
@@ -259,7 +266,7 @@ def test_a_key_that_a_variant_would_ignore_is_refused(variant, key, value):
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(ValueError, match="unknown variant 'robust': choose one of ddpm"):
+    with pytest.raises(UserError, match="unknown variant 'robust': choose one of ddpm"):
         plane3d.get_config("robust")
 
 

@@ -17,7 +17,8 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.ball import BALLS
-from configs import cifar10, default, digits, image_folder, plane3d, subspace_digits
+from configs import cifar10, digits, image_folder, plane3d, subspace_digits
+from configs.ablation import list_of_runs
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_preview_of_points(tmp_path):
 def test_modes_on_a_list_of_runs(tmp_path):
     base = plane3d.get_config()
     base.data.num_examples = 100
-    config = default.ablation("x", "", base, {"a": {"variant": "ddpm"}}, seeds=(0,), metrics=("w2",))
+    config = list_of_runs("x", "", base, {"a": {"variant": "ddpm"}}, seeds=(0,), metrics=("w2",))
     assert ablation.run_all(config, tmp_path, "preview", "0/1").exists()
 
 

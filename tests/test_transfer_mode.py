@@ -29,7 +29,8 @@ from advdiff_jax.perturbation import adversarial, radius, random
 from advdiff_jax.perturbation.ball import BALLS
 from advdiff_jax.sampling import grids, steps
 from advdiff_jax.sampling.sample import prior, sample
-from configs import default, gaussian, plane3d
+from configs import gaussian, plane3d
+from configs.ablation import list_of_runs
 
 STDS = np.array([0.05, 0.1, 0.2, 0.5, 1.0])
 EPS = PARAMETERIZATIONS["eps"]
@@ -185,7 +186,7 @@ def test_a_list_of_runs_is_one_picture(tmp_path, capsys):
         "same": {"variant": "robust_adv", "data": {"fraction": 0.0}},
         "b": {"variant": "robust_ran", "robust": {"ball": "l2", "lam": 0.1}},
     }
-    config = default.ablation("x", "", plane3d.get_config(), runs, seeds=(0, 1), metrics=("w2",))
+    config = list_of_runs("x", "", plane3d.get_config(), runs, seeds=(0, 1), metrics=("w2",))
     page = ablation.run_all(config, tmp_path, "transfer", "0/1")
     assert page == tmp_path / "transfer" / "report.html"
     assert json.loads((page.parent / "transfer.json").read_text()).keys() == {"a (and 1 more)", "b", "noise_std"}

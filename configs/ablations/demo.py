@@ -1,10 +1,11 @@
 """What `make demo` runs: real handwriting, 90 % of it under noise; plain denoising against the robust objective."""
 
-from configs import default, digits
+from configs import digits
+from configs.ablation import list_of_runs
 
 
 def get_config():
-    return default.ablation(
+    return list_of_runs(
         name="demo",
         summary=(
             "Three models, trained on the same handwritten digits: nine in ten were noisy, and nothing told the models "

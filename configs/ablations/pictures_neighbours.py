@@ -1,6 +1,7 @@
 """Real handwriting, and its projection to a known subspace, clean and under noise, at equal network evaluations."""
 
-from configs import default, digits, subspace_digits
+from configs import digits, subspace_digits
+from configs.ablation import list_of_runs
 
 VARIANTS = ("ddpm", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_fast", "at_diff", "ddpm_ip", "pseudo_huber")
 
@@ -19,7 +20,7 @@ def get_config():
     }
     settings = {f"s{int(100 * std)}": ({"noise_std": std}, VARIANTS) for std in (0.2, 0.4)}
     settings["clean"] = ({"fraction": 0.0}, ("ddpm", "robust_fast"))  # what robustness costs where there is nothing to resist
-    return default.ablation(
+    return list_of_runs(
         name="pictures_neighbours",
         summary="Digits, and digits projected to ten principal components, clean, or 90 % of them under noise of std 0.2 or "
         "0.4 (in [-1, 1]), at equal network evaluations; robust_adv_cutoff is told the noise: its cut is at half of it.",

@@ -1,6 +1,7 @@
 """What of the second term can be left out: late, in every k-th step, on one example of m, along the free gradient."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 from configs.ablations.plane3d_neighbours import equal_evaluations
 
 ADAPTIVE = {"variant": "robust_adaptive"}
@@ -25,7 +26,7 @@ RECIPES = {
 def get_config():
     base = equal_evaluations(plane3d.get_config())
     base.train.budget_evaluations, base.train.steps = 0, 4000  # equal steps: what is spared is seen in flops_per_step
-    return default.ablation(
+    return list_of_runs(
         name="plane3d_fast",
         summary="The adaptive cutoff with its term computed in full, late, lazily or on part of the batch, for as many "
         "steps, on points of a plane of which 90 % carry noise of std 0.1.",

@@ -1,6 +1,7 @@
 """Noise removed against signal kept: the paper's schedule over lambda, against cutoffs, fixed and adaptive, over kappa."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 from configs.ablations.plane3d_neighbours import equal_evaluations
 
 LAMBDAS = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -20,7 +21,7 @@ def get_config():
         f"robust_fast_square/kappa_{kappa:g}": {"variant": "robust_fast", "criterion": "square", "robust": {"kappa0": kappa}}
         for kappa in KAPPAS[1:4]
     }
-    return default.ablation(
+    return list_of_runs(
         name="plane3d_frontier",
         summary="What each strength of each schedule removes of the noise and keeps of the signal, on points of a plane of "
         "which 90 % carry noise of std 0.1, at equal network evaluations. Up and to the left is better.",

@@ -1,6 +1,7 @@
 """The inner maximisation: what is maximised, in which ball, in how many steps of which length, from where."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 from configs.ablations.plane3d_neighbours import equal_evaluations
 
 STEPS = (1, 2, 5, 10)
@@ -20,7 +21,7 @@ def get_config():
     }
     base = equal_evaluations(plane3d.get_config())
     base.evaluation.looks = ("inner",)
-    return default.ablation(
+    return list_of_runs(
         name="plane3d_inner",
         summary="The inner maximisation of robust_fast on points of a plane of which 90 % carry noise of std 0.1, at equal "
         "network evaluations; and how much more of the second term stronger ascents find on the trained network.",

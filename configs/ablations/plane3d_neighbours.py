@@ -1,6 +1,7 @@
 """Every method on the oblique plane, from clean data to 90 % under noise of std 0.2, at equal network evaluations."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 
 # p = 0 is the same data set whatever s.
 SETTINGS = {"p0": {"fraction": 0.0}} | {
@@ -45,7 +46,7 @@ def equal_evaluations(base):
 
 def table(name, summary, base, methods, metrics):
     """The ablation of methods (label -> overrides) in every setting."""
-    return default.ablation(
+    return list_of_runs(
         name=name,
         summary=f"{summary} pP_sS: P % of the points carry noise of std S / 100. ambient_oracle is told the noise of each "
         "point; ambient_guess takes S / 100 (half, double of it) for all, also where p is 0; the others are told nothing, but "

@@ -1,6 +1,7 @@
 """Plain and robust training in every process, each in its own prediction: the same radius and weight mean the same."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 
 CONTINUOUS = {"grid_steps": 0}
 PROCESSES = {
@@ -14,7 +15,7 @@ PROCESSES = {
 
 
 def get_config():
-    return default.ablation(
+    return list_of_runs(
         name="plane3d_processes",
         summary="Plain and robust training on points of an oblique plane, 90 % of them noisy, in every process.",
         base=plane3d.get_config(),

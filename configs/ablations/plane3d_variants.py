@@ -1,12 +1,13 @@
 """The paper's variants, and a cutoff, on the plane, clean and dirty (method.md section 3, table 4): 30 short runs."""
 
-from configs import default, plane3d
+from configs import plane3d
+from configs.ablation import list_of_runs
 
 VARIANTS = ("ddpm", "invariance", "robust_ran", "robust_adv", "robust_adv_cutoff")
 
 
 def get_config():
-    return default.ablation(
+    return list_of_runs(
         name="plane3d_variants",
         summary="The paper's variants, and a cutoff, on points of an oblique plane in R^3, clean and 90 % noisy.",
         base=plane3d.get_config(),

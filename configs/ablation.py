@@ -1,0 +1,43 @@
+"""What a file of `configs/ablations/` returns: a list of runs, each a set of overrides of one config."""
+
+import ml_collections
+
+from advdiff_jax.errors import UserError
+from configs.variants import VARIANTS
+
+
+def list_of_runs(
+    name: str,
+    summary: str,
+    base: ml_collections.ConfigDict,
+    runs: dict,
+    seeds: tuple,
+    metrics: tuple,
+    figures: tuple = ("bars",),
+    frontier: tuple = (),
+) -> ml_collections.ConfigDict:
+    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys).
+
+    A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
+    a run without a group is done once and shown in every setting.
+
+    Raises:
+        UserError: a label with a dot.
+    """
+    config = ml_collections.ConfigDict()
+    config.name = name  # runs/<name> without --workdir
+    config.summary = summary  # first line of the joint report
+    config.base = base  # the full config under every run: --config.base.a.b=value reaches them all
+    config.seeds = seeds  # each run once per seed
+    config.metrics = metrics  # columns of the joint table
+    # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group)
+    config.figures = figures  # any of these
+    config.frontier = frontier  # frontier: the metrics of the x and of the y axis
+    config.runs = ml_collections.ConfigDict()
+    config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
+    for label, overrides in runs.items():
+        if "." in label:
+            raise UserError(f"the label {label!r} of a run has a dot, which a config cannot have in a name: write it without")
+        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
+        config.runs[label].update(overrides)
+    return config

@@ -1,0 +1,80 @@
+"""The robustness variants: what each sets, and how one is set in a config.
+
+A variant is a word after the colon: `--config=configs/digits.py:robust_fast`.
+"""
+
+import ml_collections
+
+from advdiff_jax.errors import UserError
+
+# The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
+# counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
+# falling one of `pseudo_huber`, also loses part of modes that lie apart.
+ADAPTIVE = {
+    "objective": "equivariance",
+    "criterion": "pseudo_huber",
+    "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
+    "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
+}
+
+# What each variant sets, and nothing else. `config.variant` names the one in use.
+VARIANTS = {
+    # Plain denoising (Ho et al. 2020).
+    "ddpm": {"objective": "denoising"},
+    # The paper's control: the classifier's adversarial training, which must fail on a score network.
+    "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
+    # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
+    "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
+    "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
+    # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
+    "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
+    "robust_adaptive": ADAPTIVE,
+    # The same at a twelfth more than the cost of plain denoising: the term on a sixteenth of each batch, where it acts.
+    "robust_fast": ADAPTIVE | {"robust": ADAPTIVE["robust"] | {"one_in": 16}},
+    # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
+    "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
+    # Neighbours; their numbers are in `config.neighbours`. Free adversarial training on the true noise (arXiv 2502.17099).
+    "at_diff": {"objective": "at_diff"},
+    # Input perturbation (arXiv 2301.11706).
+    "ddpm_ip": {"objective": "ddpm_ip"},
+    # Scheduled pseudo-Huber loss (arXiv 2403.16728).
+    "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
+    # Ambient denoising (arXiv 2404.10177, 2411.02780), told the noise of each example, or one guess for all. Nothing is
+    # learnt below the guess, and sampling goes from there to the estimate of x0 in one step.
+    "ambient_oracle": {"objective": "ambient_oracle"},
+    "ambient_guess": {"objective": "ambient_guess"},
+}
+
+
+# The modifier `tiny`: the same path, through a small network, in a minute on two cores.
+TINY = {
+    "data": {"size": 16, "num_examples": 2000, "num_workers": 2},
+    "network": {
+        "base_channels": 8,
+        "channel_mults": (1, 2),
+        "res_blocks": 1,
+        "attention_resolutions": (8,),
+        "heads": 2,
+    },
+    "train": {"steps": 40, "batch_size": 16, "warmup_steps": 10, "log_every": 20},
+    "sampling": {"steps": 10, "batch_size": 64},
+    "evaluation": {"num_samples": 64, "max_reference": 1000, "noise_directions": 24},
+}
+
+
+def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
+    """Sets the robustness variant (default `robust_adv`) of a config, and `tiny` if named: VARIANT, tiny or VARIANT,tiny.
+
+    Raises:
+        UserError: an unknown variant.
+    """
+    names = [name for name in (variant or "").split(",") if name]
+    modifiers = [name for name in names if name == "tiny"]
+    name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
+    if name not in VARIANTS or more:
+        raise UserError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
+    config.variant = ",".join([name, *modifiers[:1]])
+    config.update(VARIANTS[name])
+    if modifiers:
+        config.update(TINY)
+    return config
