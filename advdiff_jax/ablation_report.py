@@ -18,7 +18,8 @@ MOST_DRAWN = 16  # runs up to which the report shows samples and fields; with mo
 RANKINGS = {
     "spread_ratio": lambda mean: abs(mean - 1.0),
     **dict.fromkeys(("precision", "recall", "inception_score", "subspace_psnr", "nn_distance_ratio"), lambda mean: -mean),
-    **dict.fromkeys(("w2_floor", "network_evaluations", "noise_level"), None),
+    **dict.fromkeys(("w2_floor", "network_evaluations", "train_seconds", "noise_level"), None),
+    **dict.fromkeys(map("inner_{}_over_fgsm".format, ("pgd10", "worst10", "random", "free")), None),
 }
 
 # (file stem, caption, figure) of each kind of figure that a config's `figures` can name.

@@ -126,6 +126,14 @@ def test_bars_show_means_and_errors():
     assert [patch.get_width() for patch in figure.axes[0].patches] == [1.0, 2.0]
 
 
+def test_a_run_without_a_metric_keeps_its_row_in_all_panels_of_bars():
+    table = {"a": {"w2": (1.0, 0.1), "fd": (3.0, 0.1)}, "b": {"w2": (2.0, 0.2)}, "c": {"w2": (4.0, 0.2), "fd": (5.0, 0.1)}}
+    w2, fd = pictures.bars(table, ["w2", "fd"]).axes
+    assert w2.get_ylim() == fd.get_ylim()
+    assert [patch.get_y() for patch in w2.patches] == [patch.get_y() for patch in fd.patches]
+    assert [label.get_text() for label in w2.get_yticklabels()] == list(table)
+
+
 def test_the_report_is_one_self_contained_page(tmp_path):
     rows = [{"step": step, "loss": 1.0 / step, "steps_per_second": 3.0} for step in (1, 2)]
     pictures.curves(rows).savefig(tmp_path / "curves.png")

@@ -13,7 +13,7 @@ from advdiff_jax.objectives.denoising import add_noise, denoising, mean_square
 from advdiff_jax.objectives.equivariance import equivariance
 from advdiff_jax.perturbation import radius
 from advdiff_jax.perturbation.adversarial import adversarial
-from advdiff_jax.perturbation.ball import LINF
+from advdiff_jax.perturbation.ball import L2, LINF
 from advdiff_jax.perturbation.random import random
 
 KEY = jax.random.key(0)
@@ -111,6 +111,20 @@ def test_what_is_maximised_is_a_choice():
     assert jnp.mean(found["violation"]) > 1.02 * jnp.mean(found["shift"])
     with pytest.raises(ValueError, match="maximize"):
         build(maximize="loss")
+
+
+@pytest.mark.parametrize(("maximize", "std"), [("shift", 0.05), ("violation", 1.0)])
+def test_the_shift_is_largest_along_the_noise_and_the_violation_along_the_signal(maximize, std):
+    """On Gaussian data of stds 0.05, 0.3 and 1 with their best predictor, perturbations of L2 norm r sqrt(D)."""
+    keys, x0, _ = batch(64, 3)
+    t = jnp.linspace(0.02, 0.2, 64)  # sigma / alpha from 0.05 to 0.5
+    alpha, sigma = SCHEDULE.alpha(t)[:, None], SCHEDULE.sigma(t)[:, None]
+    slope = lambda s: sigma / (alpha**2 * s**2 + sigma**2)
+    stds = jnp.array([0.05, 0.3, 1.0])
+    objective = build(adversarial(L2, 200, 0.5), maximize=maximize)
+    found = objective(lambda x, t: slope(stds) * x, keys, stds * x0, t)[1]["violation"]
+    r = sigma**2 + 8 / 255
+    np.testing.assert_allclose(found, (((1 / sigma - slope(std)) * r) ** 2)[:, 0], rtol=1e-2)
 
 
 def test_denoising_is_the_mean_square_error_of_eps():

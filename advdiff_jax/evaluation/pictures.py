@@ -83,18 +83,18 @@ def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -
     """A panel a metric, a bar a run with its error: table maps run -> metric -> (mean, standard deviation over seeds)."""
     labels = list(table)
     figure = Figure(figsize=(1.6 + 2.6 * len(metrics), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
-    for column, (axes, name) in enumerate(zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True)):
+    panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    rows = np.arange(len(labels))
+    for axes, name in zip(panels, metrics, strict=True):
         cells = [table[label].get(name, (np.nan, np.nan)) for label in labels]
         means, errors = np.array(cells, float).T
-        axes.barh(labels, means, xerr=np.nan_to_num(errors), color=INK, ecolor="0.3", capsize=2)
-        axes.invert_yaxis()
+        axes.barh(rows, means, xerr=np.nan_to_num(errors), color=INK, ecolor="0.3", capsize=2)
         finite = means[np.isfinite(means) & (means > 0)]
         if len(finite) == len(means) and finite.max() > 20 * finite.min():
             axes.set_xscale("log")
         axes.set_title(name)
         axes.grid(axis="x", alpha=0.3)
-        if column:
-            axes.set_yticklabels([])
+    panels[0].set(yticks=rows, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))  # a run without a value keeps its row
     return figure
 
 

@@ -9,6 +9,11 @@ control (the classifier's adversarial training, which must fail here) by target(
     equivariance   blames the noise for a shift of the state: x0hat stays, eps_th moves by delta / sigma
     invariance     blames the data:                           eps_th stays, x0hat moves by delta / alpha
 
+What the ascent looks for decides which directions the term smooths. The best predictor of Gaussian data of variance s^2 in a
+direction is eps_th = a x with a = sigma / (alpha^2 s^2 + sigma^2): the shift a delta is largest where the data vary least, the
+noise, and the violation (1 / sigma - a) delta where they vary most, the signal. The paper maximises the shift, which is why it
+works.
+
 One draw (t, eps) serves the clean term, the inner maximisation and the outer term; eps_th(x_t, t) is computed once.
 
 The radius and the weight are functions of noise-to-signal in VP units; `schedule.scale` carries delta to the process at
