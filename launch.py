@@ -63,6 +63,8 @@ def _parse(argv):
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         if getattr(error, "name", None) == "get_config":
             raise _not_a_config(error.obj.__file__) from error
+        if "get_config() takes 0 positional arguments" in str(error):
+            raise UserError("this config takes no variant: leave out the colon and what follows it") from error
         first = error
         while first.__context__ is not None:
             first = first.__context__

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax import ablation_report, transfer_mode, workdir
+from advdiff_jax import ablation_report, builders, builders_objectives, overrides, transfer_mode, workdir
 from advdiff_jax.errors import UserError
 from advdiff_jax.run import DATA_MODES, run
 
@@ -38,16 +38,20 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
     """The (label, seed, config) of every run: the base config, its overrides, and the seed, in this order.
 
     Raises:
-        UserError: an override names a key that the base does not have, or see `ablation_report.check`.
+        UserError: an override names a key that the base does not have, or that the run would not read; or see
+            `ablation_report.check`.
     """
     ablation_report.check(config)
     runs = []
     for label in labels(config):
+        settings = workdir.flatten(config.variants[label])
+        given = [key for key, value in workdir.flatten(config.runs[label]).items() if settings.get(key) != value]
         for seed in config.seeds:
             one = copy.deepcopy(config.base).lock()  # locked: an unknown key is an error
             try:
                 one.update(config.runs[label])
-            except (KeyError, AttributeError, TypeError) as error:
+                overrides.check(one, given)
+            except (KeyError, AttributeError, TypeError, UserError) as error:
                 raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
             one.seed = seed
             runs.append((label, seed, one))
@@ -73,6 +77,13 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     runs = expand(config)
     if mode in JOINT_MODES:
         return JOINT_MODES[mode](runs, folder, config.name)
+    if mode == "train":  # what the last run is refused for should not be told after the others
+        for label, seed, one in runs:
+            if seed == config.seeds[0]:
+                try:
+                    builders.check(builders_objectives.budgeted(one))
+                except UserError as error:
+                    raise UserError(f"config.runs.{label}: {error}") from error
     opened = folder
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 
 import markupsafe
@@ -14,13 +15,17 @@ from advdiff_jax.evaluation.ablation_figures import Table
 
 MOST_DRAWN = 16  # runs up to which the report shows samples and fields; with more it would be slow to make and to open
 
-# Where the lowest value is not the best: mean -> what should be low; None: no value is better than another.
+# Where the lowest value is not the best: mean -> what should be low.
 RANKINGS = {
-    "spread_ratio": lambda mean: abs(mean - 1.0),
+    **dict.fromkeys(("spread_ratio", "gain_largest"), lambda mean: abs(mean - 1.0)),
     **dict.fromkeys(("precision", "recall", "inception_score", "subspace_psnr", "nn_distance_ratio"), lambda mean: -mean),
-    **dict.fromkeys(("w2_floor", "network_evaluations", "train_seconds", "noise_level"), None),
-    **dict.fromkeys(map("inner_{}_over_fgsm".format, ("pgd10", "worst10", "random", "free")), None),
 }
+LIKE_CLEAN = ("noise_energy",)  # best nearest to the clean data's, METRIC_clean: below it, signal is missing
+# No value is better than another: what is given or is a cost, what belongs to the data, what a diagnosis tells.
+UNRANKED = re.compile(
+    "w2_floor|network_evaluations|flops_per_step|steps_per_second|train_seconds|noise_level|gain_smallest|"
+    ".*_clean|.*_dirty|inner_.*"
+)
 
 # (file stem, caption, figure) of each kind of figure that a config's `figures` can name.
 FIGURES = {
@@ -29,10 +34,10 @@ FIGURES = {
         (
             f"grid_{name}",
             f"{name}: a panel a setting; red: the best; grey: shared by all.",
-            ablation_figures.grid(table, name, best_of(name)),
+            ablation_figures.grid(table, name, best_of(table, name)),
         )
         for name in config.metrics
-        if _ranking(name)
+        if not UNRANKED.fullmatch(name)
     ],
     "frontier": lambda config, table: [
         ("frontier", f"{y} against {x}.", ablation_figures.frontier(table, x, y)) for x, y in [config.frontier]
@@ -56,16 +61,19 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"config.runs: the label {label!r} is neither 'member' nor 'group/member'")
 
 
-def _ranking(metric):
-    return RANKINGS.get(metric, lambda mean: mean)
+def best_of(table: Table, metric: str) -> Callable[[dict[str, str]], str | None]:
+    """labels by member -> the best of them by this metric; None where nothing is better than the rest."""
 
+    def distance(metrics):
+        mean = metrics[metric][0]
+        clean = metrics.get(f"{metric}_clean", (0.0,))[0] if metric in LIKE_CLEAN else 0.0
+        return RANKINGS.get(metric, abs if metric in LIKE_CLEAN else float)(mean - clean)
 
-def best_of(metric: str) -> Callable[[dict[str, float]], str | None]:
-    """means by member -> the best of them by this metric; None where nothing is better than the rest."""
-    ranking = _ranking(metric)
-
-    def best(means):
-        return min(means, key=lambda member: ranking(means[member])) if ranking and len({*means.values()}) > 1 else None
+    def best(labels):
+        found = {member: distance(table[label]) for member, label in labels.items()}
+        found = {member: value for member, value in found.items() if np.isfinite(value)}
+        ranked = len({*found.values()}) > 1 and not UNRANKED.fullmatch(metric)
+        return min(found, key=found.get) if ranked else None
 
     return best
 
@@ -93,7 +101,7 @@ def compact(config: ml_collections.ConfigDict, table: Table, metric: str, bold=l
     found = [[metric, *groups], *([member] for member in members)]
     for group, labels in groups.items():
         cells = {member: table[label][metric] for member, label in labels.items() if metric in table[label]}
-        first = best_of(metric)(ablation_figures.rivals(table, metric, group, labels))
+        first = best_of(table, metric)(ablation_figures.rivals(table, metric, group, labels))
         for row, member in zip(found[1:], members, strict=True):
             text = _cell(config, *cells[member]) if member in cells else ""
             row.append(bold(text) if member == first else text)

@@ -95,6 +95,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     ]:
         if config[section][key] < 1:
             raise UserError(f"config.{section}.{key}={config[section][key]} must be at least 1")
+    if config.evaluation.max_reference < 4:
+        raise UserError(f"config.evaluation.max_reference={config.evaluation.max_reference} must be at least 4")
     local = config.train.batch_size // devices
     if config.robust.one_in < 1 or local % config.robust.one_in:
         raise UserError(

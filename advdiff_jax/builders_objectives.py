@@ -32,11 +32,15 @@ RADII = {
     "constant": lambda c: radius.constant(c.constant),
 }
 
+
+def step_size(c: ml_collections.ConfigDict) -> float:
+    """Length of a step of the ascent over the radius, by the section `robust` of a config."""
+    return c.step_size or step_length(c.attack_steps)
+
+
 PERTURBATIONS = {
     "random": lambda c, ball: random(ball),
-    "adversarial": lambda c, ball: adversarial(
-        ball, c.attack_steps, c.step_size or step_length(c.attack_steps), c.random_start
-    ),
+    "adversarial": lambda c, ball: adversarial(ball, c.attack_steps, step_size(c), c.random_start),
 }
 
 # Evaluations that a perturbation costs by itself: a forward and a backward to the input for each step of an ascent.

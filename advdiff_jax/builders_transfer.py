@@ -26,9 +26,6 @@ DRAWS_NOISE = {
     "dpm_solver_2m": lambda c: False,
     "ode": lambda c: False,
 }
-# A pseudo-Huber loss of width 1 has half the curvature of the square under errors of 1, those of a noise that cannot be told.
-NOT_SQUARE = " The first term is taken for a square; a robust loss weighs large errors less, and so the second term up to "
-NOT_SQUARE += "about twice as much at the levels where the noise cannot be told."
 
 
 class Law(NamedTuple):
@@ -55,6 +52,35 @@ def _nothing(config, schedule, measured):
     return Law("no second term: every direction keeps its standard deviation, the gain is 1.", at)
 
 
+def _energy(config, kind, ball):
+    """E[w^2] over the square of the radius: of a draw, or where an ascent ends, which goes outward from its start."""
+    c = config.robust
+    reach = c.attack_steps * builders_objectives.step_size(c)
+    if kind == "adversarial" and reach >= 1.0:
+        return 1.0
+    # Only the L2 ball asks for the dimension, and so for the data.
+    dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if c.ball == "l2" else 1
+    if kind == "random":
+        return ball.energy(1.0, dim)
+    start = ((np.arange(1000) + 0.5) / 1000) ** (1 / dim) if c.random_start else np.zeros(1)
+    return float(np.mean(np.minimum(1.0, start + reach) ** 2))
+
+
+def _not_square(config):
+    """What a robust first term changes, in words. With e = a x_t - eps Gaussian, E[H'(e) x_t] = E[H''(e)] Cov(e, x_t)
+    (Stein), so it counts E[H''(e)] / 2 = E[(1 + e^2 / c^2)^(-3/2)] as much as the square; e has variance 1 where none of the
+    noise is told, and c is nowhere smaller than huber_c.
+    """
+    if config.criterion == "square":
+        return ""
+    e = np.linspace(-8.0, 8.0, 8001)
+    curvature = np.average((1.0 + (e / min(1.0, config.neighbours.huber_c)) ** 2) ** -1.5, weights=np.exp(-(e**2) / 2))
+    return (
+        " The first term is taken for a square; a robust loss weighs large errors less, and so the second term up to "
+        f"{1.0 / curvature:.2g} times as much, at the levels where the noise cannot be told."
+    )
+
+
 def _second_term(blame, perturbation=None):
     """`perturbation`: the one that stands for the objective's, where it does not read `robust.perturbation`."""
 
@@ -65,14 +91,10 @@ def _second_term(blame, perturbation=None):
         radius = choose(builders_objectives.RADII, config, "robust.radius")
         level = measured() if c.weight == "adaptive" else None
         weight = choose(builders_objectives.WEIGHTS, config, "robust.weight", level)
-        # Only a draw from the L2 ball asks for the dimension, and so for the data.
-        asks = (kind, c.ball) == ("random", "l2")
-        dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if asks else 1
         named = f"{c.weight} (cut at {level:.3g})" if level else c.weight
         told = f"{kind} perturbation, radius {c.radius}, weight {named}; blames the {blame}."
-        told += NOT_SQUARE if config.criterion != "square" else ""
-        at = transfer.second_term(radius, weight, schedule, transfer.ENERGIES[kind](ball, dim))
-        return Law(told, jax.jit(at), blame, level)
+        at = transfer.second_term(radius, weight, schedule, _energy(config, kind, ball))
+        return Law(told + _not_square(config), jax.jit(at), blame, level)
 
     return law
 
@@ -113,11 +135,12 @@ def build_law(config: ml_collections.ConfigDict, measured: Callable[[], float]) 
             f"config.objective={config.objective!r} has no closed form of the gain: only {', '.join(LAWS)} have, so "
             "choose another variant, or train"
         )
+    builders_objectives.check_keys(config)
     return LAWS[config.objective](config, builders_process.build_schedule(config), measured)
 
 
 def closed_form(law: Law, stds: np.ndarray) -> np.ndarray:
-    """T(s) of the probability-flow ODE over EDM's range of noise levels, [S], as method.md's table has it."""
+    """T(s) of the probability-flow ODE over EDM's range of noise levels, [S]."""
     return transfer.gain(lambda u: law.at(u).kappa, stds, blame=law.blame)
 
 

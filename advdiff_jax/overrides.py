@@ -1,4 +1,4 @@
-"""Values of `robust` and `neighbours` given on the command line that the run would never read: a mistake, and not a wish.
+"""Values of `robust` and `neighbours` that were given and that the run would never read: a mistake, and not a wish.
 
 A new objective that reads keys of `robust` is added to the lines below.
 """
@@ -13,21 +13,23 @@ _RADIUS = ("radius", "rho", "bias_min", "bias_max", "constant")
 _STRENGTH = ("weight", "lam", "kappa0", "cut", "exponent")
 _ASCENT = ("maximize", "attack_steps", "step_size", "random_start")
 
-# (keys, the choice that they depend on, its values under which they are read); a key is read where all its lines say so.
+# (keys, choice -> its values under which they are read): by a line a key is read where any of its choices says so, and by all
+# where every line with it does.
 READ_WHERE = (
-    (tuple(f"robust.{key}" for key in (*_RADIUS, "ball", *_STRENGTH)), "objective", _SECOND_TERM),
-    (tuple(f"robust.{key}" for key in ("perturbation", *_ASCENT)), "objective", ("equivariance", "invariance")),
-    (tuple(f"robust.{key}" for key in _ASCENT), "robust.perturbation", ("adversarial",)),
-    (("robust.rho", "robust.bias_min", "robust.bias_max"), "robust.radius", ("state_units", "noise_units")),
-    (("robust.constant",), "robust.radius", ("constant",)),
-    (("robust.lam",), "robust.weight", ("paper",)),
-    (("robust.kappa0", "robust.exponent"), "robust.weight", ("cutoff", "adaptive")),
-    (("robust.cut",), "robust.weight", ("cutoff",)),
-    (("neighbours.updates", "neighbours.adv_lr", "neighbours.max_norm"), "objective", ("at_diff",)),
-    (("neighbours.gamma",), "objective", ("ddpm_ip",)),
-    (("neighbours.guess",), "objective", ("ambient_guess",)),
-    (("neighbours.margin",), "objective", ("ambient_oracle", "ambient_guess")),
-    (("neighbours.huber_schedule", "neighbours.huber_c"), "criterion", ("pseudo_huber",)),
+    (tuple(f"robust.{key}" for key in (*_RADIUS, "ball", *_STRENGTH)), {"objective": _SECOND_TERM}),
+    (tuple(f"robust.{key}" for key in ("perturbation", *_ASCENT)), {"objective": ("equivariance", "invariance")}),
+    (tuple(f"robust.{key}" for key in _ASCENT), {"robust.perturbation": ("adversarial",)}),
+    (("robust.rho", "robust.bias_min", "robust.bias_max"), {"robust.radius": ("state_units", "noise_units")}),
+    (("robust.constant",), {"robust.radius": ("constant",)}),
+    (("robust.lam",), {"robust.weight": ("paper",)}),
+    (("robust.kappa0", "robust.exponent"), {"robust.weight": ("cutoff", "adaptive")}),
+    (("robust.cut",), {"robust.weight": ("cutoff",)}),
+    (("robust.explained",), {"objective": ("denoising",), "robust.weight": ("adaptive",)}),  # plain training reports a level
+    (("neighbours.updates", "neighbours.adv_lr", "neighbours.max_norm"), {"objective": ("at_diff",)}),
+    (("neighbours.gamma",), {"objective": ("ddpm_ip",)}),
+    (("neighbours.guess",), {"objective": ("ambient_guess",)}),
+    (("neighbours.margin",), {"objective": ("ambient_oracle", "ambient_guess")}),
+    (("neighbours.huber_schedule", "neighbours.huber_c"), {"criterion": ("pseudo_huber",)}),
 )
 
 
@@ -43,9 +45,11 @@ def check(config: ml_collections.ConfigDict, given: list[str]) -> None:
     """
     values = workdir.flatten(config)
     for key in given:
-        for keys, choice, read in READ_WHERE:
-            if key in keys and values[choice] not in read:
+        for keys, choices in READ_WHERE:
+            if key in keys and all(values[choice] not in read for choice, read in choices.items()):
+                wanted = (f"config.{choice} {' or '.join(map(repr, read))}" for choice, read in choices.items())
+                chosen = (repr(values[choice]) for choice in choices)
                 raise UserError(
-                    f"config.{key}={values[key]!r} would not be read: it is for config.{choice} "
-                    f"{' or '.join(map(repr, read))}, which is {values[choice]!r} in variant {config.variant}"
+                    f"config.{key}={values[key]!r} would not be read: it is for {', or '.join(wanted)}, which is "
+                    f"{' and '.join(chosen)} in variant {config.variant}"
                 )

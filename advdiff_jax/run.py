@@ -153,7 +153,7 @@ def begin_from(config, experiment, folder):
         before = restore(config, other, experiment).state
     except UserError as error:
         raise UserError(f"config.init_from={config.init_from} cannot be begun from: {error}") from error
-    if config.robust.weight == "adaptive" and not (config.robust.start_step or levels.is_measured(before.levels)):
+    if config.robust.weight == "adaptive" and not (experiment.plan.start or levels.is_measured(before.levels)):
         raise UserError(
             f"config.init_from={config.init_from} has measured no noise level, for want of plain steps: set "
             "config.robust.start_step above 0"

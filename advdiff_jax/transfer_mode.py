@@ -14,6 +14,7 @@ import numpy as np
 
 from advdiff_jax import builders_data, workdir
 from advdiff_jax.builders_transfer import Law, as_sampled, build_law, closed_form
+from advdiff_jax.choices import refused
 from advdiff_jax.data import wire
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import directions, report, transfer_figure
@@ -23,10 +24,9 @@ log = logging.getLogger(__name__)
 LOOKED_AT = 10_000  # examples from which the level of an adaptive weight is told before training
 NEAR = 0.35  # a level above this share of the data's largest standard deviation: data of one scale have 0.5
 
-TABLE_STDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0)  # those of method.md's table
+TABLE_STDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.58, 1.0)  # from noise to signal, of pictures in [-1, 1]
 TABLE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 TABLE_EFFECTIVE = (0.1, 0.2, 0.58)  # the stds whose effective value is shown at each level
-STDS = np.unique([*np.geomspace(0.01, 2.0, 31), *TABLE_STDS])  # of the picture
 LEVELS = np.unique([*np.geomspace(0.003, 80.0, 201), *TABLE_LEVELS])
 
 MEANING = "s: standard deviation of a direction of the data; gain T(s): share of it that samples keep, ideally 0 for noise and "
@@ -37,9 +37,16 @@ MEANING += "any direction's variance that the model does not see at u (equivaria
 def _before_training(config):
     def measured():
         train = wire.spread(builders_data.build_data(config).train, min(LOOKED_AT, config.evaluation.max_reference))
-        return directions.noise_level(train, config.robust.explained)
+        with refused("config.evaluation.max_reference, or the data"):
+            return directions.noise_level(train, config.robust.explained)
 
     return measured
+
+
+def _stds(also=()):
+    """Standard deviations to draw the gain at: those of the table, and `also`, between others."""
+    known = [*TABLE_STDS, *also]
+    return np.unique([*np.geomspace(min(0.01, *known), max(2.0, *known), 31), *known])
 
 
 def noise_std(config: ml_collections.ConfigDict) -> float | None:
@@ -49,15 +56,10 @@ def noise_std(config: ml_collections.ConfigDict) -> float | None:
     return float(c.noise_std) if known else None
 
 
-def curve(config: ml_collections.ConfigDict, law: Law, name: str, own: bool = True) -> transfer_figure.Curve:
-    """All that the picture shows of one config; `own`: with the gain under its own sampler."""
-    return transfer_figure.Curve(
-        name,
-        STDS,
-        closed_form(law, STDS),
-        as_sampled(config, law, STDS) if own else None,
-        jax.tree.map(np.asarray, law.at(LEVELS)),
-    )
+def curve(config: ml_collections.ConfigDict, law: Law, name: str, stds: np.ndarray, own: bool = True) -> transfer_figure.Curve:
+    """All that the picture shows of one config at standard deviations s [S]; `own`: with the gain under its own sampler."""
+    sampled = as_sampled(config, law, stds) if own else None
+    return transfer_figure.Curve(name, stds, closed_form(law, stds), sampled, jax.tree.map(np.asarray, law.at(LEVELS)))
 
 
 def _interpolate(x, stds, values):
@@ -97,14 +99,15 @@ def transfer_mode(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pa
         UserError: see `builders_transfer.build_law`.
     """
     law, title = build_law(config, _before_training(config)), f"{config.name}:{config.variant}"
-    found = curve(config, law, title)
-    gain, levels = tables(found, noise_std(config), law.blame)
+    noise = noise_std(config)
+    found = curve(config, law, title, _stds([noise] if noise else []))
+    gain, levels = tables(found, noise, law.blame)
     told = f"{config.variant}: {law.told}"
     if law.level:
         told += " A linear model would measure that level on these data; the network's own is in the results of the run."
     print(told, aligned(gain), aligned(levels), sep="\n\n", end="\n\n")
     sections = [report.Section("Gain", table=gain), report.Section("The second term by noise level", table=levels)]
-    return _write(folder / "transfer", title, [found], noise_std(config), told, sections)
+    return _write(folder / "transfer", title, [found], noise, told, sections)
 
 
 def transfer_of_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Path:
@@ -128,7 +131,7 @@ def transfer_of_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Pa
         labels.setdefault(key, {})[label] = None
         if key not in curves:
             try:
-                curves[key] = curve(config, build_law(config, _before_training(config)), label, own=False)
+                curves[key] = curve(config, build_law(config, _before_training(config)), label, _stds(), own=False)
             except UserError as error:
                 curves[key] = None
                 log.warning("%s: %s", label, error)
@@ -189,9 +192,10 @@ def measured(
     except UserError as error:
         found, text = [], f"{error}."
     else:
-        found, text = [curve(config, law, config.variant)], f"{config.variant}: {law.told}"
+        found = [curve(config, law, config.variant, _stds([stds[0], stds[-1]]))]
+        text = f"{config.variant}: {law.told}"
         expected = found[0].gain if found[0].sampled is None else found[0].sampled
-        results["gain_error"] = float(np.sqrt(np.mean((gains - _interpolate(stds, STDS, expected)) ** 2)))
+        results["gain_error"] = float(np.sqrt(np.mean((gains - _interpolate(stds, found[0].stds, expected)) ** 2)))
         if law.level and law.level > NEAR * stds[0]:
             near = (
                 f"the noise level found, {law.level:.3g}, is near the data's own scale (largest standard deviation "

@@ -3,7 +3,7 @@
 import ml_collections
 
 from advdiff_jax.errors import UserError
-from configs.variants import VARIANTS
+from configs import variants
 
 
 def list_of_runs(
@@ -16,13 +16,13 @@ def list_of_runs(
     figures: tuple = ("bars",),
     frontier: tuple = (),
 ) -> ml_collections.ConfigDict:
-    """A list of runs for `launch.py`: label -> overrides of `base` (nested dicts; `variant` sets a variant's keys).
+    """A list of runs for `launch.py`: label -> overrides of `base`, nested dicts; `variant` is as after the colon.
 
     A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
     a run without a group is done once and shown in every setting.
 
     Raises:
-        UserError: a label with a dot.
+        UserError: a label with a dot, or an unknown variant.
     """
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
@@ -33,11 +33,16 @@ def list_of_runs(
     # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group)
     config.figures = figures  # any of these
     config.frontier = frontier  # frontier: the metrics of the x and of the y axis
-    config.runs = ml_collections.ConfigDict()
+    config.runs = ml_collections.ConfigDict()  # label -> what a run sets in the base, its variant's settings among it
+    config.variants = ml_collections.ConfigDict()  # label -> these alone
     config.order = tuple(runs)  # of the runs in tables and figures, and along a frontier; a ConfigDict sorts its keys
     for label, overrides in runs.items():
         if "." in label:
             raise UserError(f"the label {label!r} of a run has a dot, which a config cannot have in a name: write it without")
-        config.runs[label] = ml_collections.ConfigDict(VARIANTS[overrides["variant"]])
-        config.runs[label].update(overrides)
+        try:
+            config.variants[label] = variants.overrides(overrides.get("variant"))
+        except UserError as error:
+            raise UserError(f"run {label!r}: {error}") from error
+        config.runs[label] = config.variants[label].copy_and_resolve_references()
+        config.runs[label].update({**overrides, "variant": config.variants[label].variant})
     return config

@@ -26,7 +26,7 @@ VARIANTS = {
     # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
     "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
     "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
-    # Robust_adv with a weight that stops where only signal is left to smooth (method.md section 3).
+    # Robust_adv with a weight that stops where only signal is left to smooth (`diffusion.transfer`).
     "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
     "robust_adaptive": ADAPTIVE,
     # The same at a twelfth more than the cost of plain denoising: the term on a sixteenth of each batch, where it acts.
@@ -62,19 +62,24 @@ TINY = {
 }
 
 
-def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
-    """Sets the robustness variant (default `robust_adv`) of a config, and `tiny` if named: VARIANT, tiny or VARIANT,tiny.
+def overrides(variant: str | None) -> ml_collections.ConfigDict:
+    """What VARIANT, tiny or VARIANT,tiny sets, its own name among it; the default is `robust_adv`.
 
     Raises:
         UserError: an unknown variant.
     """
     names = [name for name in (variant or "").split(",") if name]
-    modifiers = [name for name in names if name == "tiny"]
+    modifiers = [name for name in names if name == "tiny"][:1]
     name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
     if name not in VARIANTS or more:
         raise UserError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
-    config.variant = ",".join([name, *modifiers[:1]])
-    config.update(VARIANTS[name])
-    if modifiers:
-        config.update(TINY)
+    found = ml_collections.ConfigDict(VARIANTS[name])
+    found.update(TINY if modifiers else {})
+    found.variant = ",".join([name, *modifiers])
+    return found
+
+
+def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
+    """Sets the robustness variant of a config; raises UserError if it is not known."""
+    config.update(overrides(variant))
     return config

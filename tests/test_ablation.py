@@ -81,7 +81,7 @@ def test_a_long_list_shows_figures_and_no_samples(joined):
 def test_a_grid_has_a_panel_a_setting_and_a_row_a_member():
     table = {f"{s}/{v}": {"m": (1.0 + i, 0.1)} for s in SETTINGS for i, v in enumerate(VARIANTS)} | {"clean": {"m": (0.5, 0.0)}}
     del table["p0 s5/ddpm"]
-    figure = ablation_figures.grid(table, "m", ablation_report.best_of("m"))
+    figure = ablation_figures.grid(table, "m", ablation_report.best_of(table, "m"))
     panels = [axes for axes in figure.axes if axes.containers]
     assert [axes.get_title() for axes in panels] == SETTINGS
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == [
@@ -139,8 +139,12 @@ def test_a_shard_without_a_run_has_nothing_to_show(tmp_path):
 
 
 def test_what_is_the_same_for_all_by_construction_has_no_best_and_no_grid():
-    assert ablation_report.best_of("network_evaluations")({"a": 1.0, "b": 2.0}) is None
-    assert ablation_report.best_of("w2")({"a": 1.0, "b": 1.0}) is None
+    many_metrics = {"w2": 1.0, "network_evaluations": 2.0, "noise_energy_clean": 3.0, "inner_pgd10_over_fgsm": 4.0}
+    same = {member: {name: (value + i, 0.0) for name, value in many_metrics.items()} for i, member in enumerate("ab")}
+    best = {name: ablation_report.best_of(same, name)({"a": "a", "b": "b"}) for name in many_metrics}
+    assert best == {"w2": "a", "network_evaluations": None, "noise_energy_clean": None, "inner_pgd10_over_fgsm": None}
+    same["b"]["w2"] = same["a"]["w2"]
+    assert ablation_report.best_of(same, "w2")({"a": "a", "b": "b"}) is None
     config = many(("grid",))
     config.metrics = ("w2", "w2_floor", "network_evaluations")
     table = {"a": {"w2": (0.1, 0.0), "w2_floor": (0.1, 0.0), "network_evaluations": (9.0, 0.0)}}
@@ -149,9 +153,11 @@ def test_what_is_the_same_for_all_by_construction_has_no_best_and_no_grid():
 
 def test_which_is_best_depends_on_the_metric():
     config = many()
-    table = {f"x/{name}": {"w2": (w2, 0.0), "spread_ratio": (ratio, 0.0)} for name, w2, ratio in [("a", 2, 0.5), ("b", 1, 1.1)]}
-    table["x/c"] = {"w2": (3.0, 0.0), "spread_ratio": (1.3, 0.0)}
-    for metric, best in (("w2", "b"), ("spread_ratio", "b")):
+    names = ("w2", "spread_ratio", "noise_energy", "noise_energy_clean")
+    values = {"a": (np.nan, 1.3, 0.2, 0.1), "b": (1.0, 1.1, 0.09, 0.1), "c": (2.0, 0.5, 0.01, 0.1)}
+    table = {f"x/{member}": {name: (v, 0.0) for name, v in zip(names, row, strict=True)} for member, row in values.items()}
+    # A picture without any noise energy is no better than one with twice that of clean data.
+    for metric, best in (("w2", "b"), ("spread_ratio", "b"), ("noise_energy", "b")):
         assert [row[0] for row in ablation_report.compact(config, table, metric) if "**" in row[1]] == [best]
 
 

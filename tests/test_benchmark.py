@@ -1,4 +1,4 @@
-"""The cost model of method.md section 5, by the compiler's own count of the step."""
+"""The cost model of `builders_objectives.Entry`, by the compiler's own count of the step."""
 
 import json
 import subprocess

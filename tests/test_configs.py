@@ -161,6 +161,29 @@ def test_an_ablation_with_an_unknown_key_is_refused():
         ablation.expand(config)
 
 
+def test_a_run_that_sets_what_it_would_not_read_is_refused():
+    runs = {"a": {"variant": "robust_fast"}, "b": {"variant": "robust_adv_cutoff", "robust": {"lam": 0.5}}}
+    config = list_of_runs("x", "", plane3d.get_config(), runs, seeds=(0,), metrics=("w2",))
+    with pytest.raises(UserError, match=r"config\.runs\.b: config\.robust\.lam=0\.5 would not be read"):
+        ablation.expand(config)
+
+
+def test_a_variant_of_a_run_is_as_after_the_colon():
+    list_of = lambda variant: list_of_runs("x", "", digits.get_config(), {"a": {"variant": variant}}, (0,), ("w2",))
+    ((_, _, one),) = ablation.expand(list_of("robust_fast,tiny"))
+    assert flatten(one) == flatten(digits.get_config("robust_fast,tiny"))
+    with pytest.raises(UserError, match="run 'a': unknown variant 'robust_fst': choose one of ddpm"):
+        list_of("robust_fst")
+
+
+def test_a_run_that_cannot_be_is_refused_before_the_first(tmp_path):
+    runs = {"a": {"variant": "ddpm"}, "b": {"variant": "robust_fast"}}  # 32 examples on 8 devices: groups of 16 do not fit
+    config = list_of_runs("x", "", digits.get_config(), runs, seeds=(0,), metrics=("w2",))
+    with pytest.raises(UserError, match=r"config\.runs\.b: config\.robust\.one_in=16 must divide .* which is 4 .*: try 4"):
+        ablation.run_all(config, tmp_path, "train", "0/1")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_label_with_a_dot_is_refused():
     with pytest.raises(UserError, match=r"the label 'cut_0\.1' of a run has a dot"):
         list_of_runs("x", "", plane3d.get_config(), {"cut_0.1": {"variant": "ddpm"}}, seeds=(0,), metrics=("w2",))
@@ -228,6 +251,7 @@ def test_every_key_can_be_overridden(monkeypatch):
             100,
             r"config\.train\.budget_evaluations=100 does not pay for one step: .* 4096 evaluations",
         ),
+        ("evaluation.max_reference", 3, r"config\.evaluation\.max_reference=3 must be at least 4"),
         ("neighbours.updates", 0, r"config\.neighbours\.updates=0 must be at least 1"),
         ("train.warmup_steps", 4000, r"config\.train\.warmup_steps=4000 must be smaller"),
         ("sampling.steps", 1001, r"config\.sampling: need 1 to 1000"),

@@ -108,6 +108,7 @@ def test_samples_while_training(tmp_path):
         (("--config=configs/nowhere.py",), "configs/nowhere.py is not a config that can be read: choose one of configs/"),
         (("--config=configs/variants.py",), "configs/variants.py is not a config that can be read: choose one of configs/"),
         (("--config=configs/plane3d.py:robust",), "error: unknown variant 'robust': choose one of ddpm"),
+        (("--config=configs/ablations/demo.py:ddpm",), "this config takes no variant: leave out the colon"),
         ((PLANE, "--config.train.stepz=3"), "stepz"),
         ((PLANE, "--config.robust.cut=0.2"), "config.robust.cut=0.2 would not be read: it is for config.robust.weight"),
         ((PLANE, "--config.train.steps=many"), "many"),

@@ -1,4 +1,4 @@
-"""Objectives: identities that must hold exactly, the loss written out by hand, and the closed form of method.md section 3."""
+"""Objectives: identities that must hold exactly, the loss written out by hand, and what Gaussian data teach."""
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +137,7 @@ def test_denoising_is_the_mean_square_error_of_eps():
     np.testing.assert_array_equal(exact, 0.0)
 
 
-# --- closed form: method.md section 3.2 -----------------------------------------------------------------------------
+# --- closed form: `diffusion.transfer` --------------------------------------------------------------------------------
 
 TIMES = jnp.array([0.02, 0.05, 0.1, 0.2])
 DATA_STD = 0.8

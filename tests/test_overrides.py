@@ -48,6 +48,6 @@ def test_every_key_and_choice_of_the_rules_is_a_key_of_a_config():
         "robust.radius": builders_objectives.RADII,
         "robust.weight": builders_objectives.WEIGHTS,
     }
-    for keys, choice, read in overrides.READ_WHERE:
-        assert {*keys, choice} <= known.keys()
-        assert {*read} < choices[choice].keys()
+    for keys, where in overrides.READ_WHERE:
+        assert {*keys, *where} <= known.keys()
+        assert all({*read} < choices[choice].keys() for choice, read in where.items())

@@ -31,7 +31,7 @@ def test_invert_undoes_target(name):
 
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_moving_the_prediction_by_target_of_w_keeps_x0(name):
-    """method.md section 3.1: equivariance of eps_th is invariance of x0hat."""
+    """Equivariance of eps_th is invariance of x0hat."""
     x0, eps, t, alpha, sigma = draw()
     delta = 0.1 * jax.random.normal(jax.random.key(1), x0.shape)
     parameterization = PARAMETERIZATIONS[name]

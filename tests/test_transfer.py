@@ -1,4 +1,4 @@
-"""The transfer curve against the published table of method.md section 3, in every process; and against a sampler."""
+"""The transfer curve against a table by another program, in every process; and against a sampler."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ TABLE = [
 
 
 def kappa_of(of_radius, weight, schedule, kind):
-    second_term = transfer.second_term(of_radius, weight, schedule, transfer.ENERGIES[kind](LINF, 1))
+    second_term = transfer.second_term(of_radius, weight, schedule, LINF.energy(1.0, 1) if kind == "random" else 1.0)
     return lambda u: second_term(u).kappa
 
 

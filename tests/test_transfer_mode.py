@@ -92,7 +92,7 @@ def test_what_the_objective_teaches_a_linear_network_is_the_closed_form(kind, ba
     start = start / jnp.std(start, axis=0) * schedule.prior_std  # two thousand would leave 1.6 % of chance
     samples = sample(denoiser(schedule, EPS, predict), keys, start, grids.edm(100, schedule), steps.edm(schedule))
 
-    energy = transfer.ENERGIES[kind](BALLS[ball], len(STDS))
+    energy = BALLS[ball].energy(1.0, len(STDS)) if kind == "random" else 1.0
     second_term = transfer.second_term(of_radius, weight, schedule, energy)
     expected = transfer.gain(
         lambda u: second_term(u).kappa, STDS, schedule.sigma_min, schedule.sigma_max, blame=blame, denoised=True
@@ -158,7 +158,7 @@ def test_the_mode_prints_and_writes_and_claims_no_run(tmp_path, capsys):
     assert {path.name for path in page.parent.iterdir()} == {"transfer.png", "transfer.json", "report.html"}
     told = capsys.readouterr().out
     row = next(line.split() for line in told.splitlines() if line.split()[:1] == ["0.2"])
-    assert float(row[1]) == pytest.approx(0.26, abs=0.005)  # method.md's table: paper, FGSM, lambda 0.3
+    assert float(row[1]) == pytest.approx(0.26, abs=0.005)  # the paper's FGSM, lambda 0.3, by another program
     numbers = json.loads((page.parent / "transfer.json").read_text())["plane3d:robust_adv"]
     np.testing.assert_allclose(np.array(numbers["share"]), 1 - 1 / (1 + np.array(numbers["kappa"])), rtol=1e-5)
     assert numbers["radius"][0] == pytest.approx(8 / 255, rel=0.01)
@@ -207,6 +207,53 @@ def test_the_level_of_a_linear_model_is_half_the_noise_that_fills_all_directions
     assert directions.noise_level(noise, 0.2) == pytest.approx(0.15, rel=0.03)
     # On two of six directions without variance, all noise is told there.
     assert directions.noise_level(noise * (np.arange(6) > 1), 0.5) == pytest.approx(0.15 * np.sqrt(4 / 3), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("ball", "steps", "length"), [("linf", 1, 0.1), ("linf", 1, 0.5), ("linf", 2, 0.25), ("l2", 1, 0.2), ("linf", 1, 0.0)]
+)
+def test_where_the_ascent_ends_is_in_the_closed_form(ball, steps, length):
+    """kappa of the law over that of a perturbation on the edge, against the library's own ascent of a linear model's shift."""
+    config = plane3d.get_config("robust_adv")
+    config.robust.update({"ball": ball, "attack_steps": steps, "step_size": length})
+    ascend = builders_objectives.PERTURBATIONS["adversarial"](config.robust, BALLS[ball])
+    keys, ones = jax.random.split(jax.random.key(0), 20_000), jnp.ones(20_000)
+    delta = ascend(keys, lambda x: jnp.sum(x**2, axis=-1), jnp.zeros((20_000, 3)), ones)
+    levels = builders_transfer.build_law(config, lambda: 0.1).at(np.array([0.1]))
+    sigma = 0.1 / np.hypot(0.1, 1.0)
+    energy = levels.kappa / (levels.weight * (levels.radius / sigma) ** 2)
+    np.testing.assert_allclose(energy[0], np.mean(delta**2), rtol=0.01)
+
+
+@pytest.mark.parametrize("noise", [0.003, 5.0])
+def test_the_gain_of_noise_beyond_the_table_is_its_own(tmp_path, capsys, noise):
+    config = plane3d.get_config("robust_adv")
+    config.data.noise_std = noise
+    run.run(config, tmp_path, "transfer")
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == [f"{noise:g}"])
+    expected = builders_transfer.closed_form(builders_transfer.build_law(config, lambda: 0.1), np.array([noise]))
+    assert float(row[1]) == pytest.approx(expected[0], abs=6e-4)
+
+
+@pytest.mark.parametrize(("width", "times"), [(1.0, "1.8"), (0.1, "13")])
+def test_how_much_a_robust_first_term_adds_is_said(width, times):
+    config = plane3d.get_config("robust_fast")
+    config.neighbours.huber_c = width
+    assert f"up to {times} times as much" in builders_transfer.build_law(config, lambda: 0.1).told
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("evaluation.max_reference", 2, "config.evaluation.max_reference, or the data: need 4 examples"),
+        ("robust.explained", 1.5, "config.robust.explained=1.5 must lie between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training_too(tmp_path, key, value, message):
+    config = plane3d.get_config("robust_adaptive")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        run.run(config, tmp_path, "transfer")
 
 
 def test_an_adaptive_weight_has_the_curve_of_the_cutoff_at_its_level():

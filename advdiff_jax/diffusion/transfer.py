@@ -1,7 +1,12 @@
-r"""What the second term does to data, in closed form: the transfer curve (method.md section 3).
+r"""What the second term does to data, in closed form: the transfer curve.
 
-On linear-Gaussian data of variance s^2 the optimal model learns the score of data of variance s^2 / (1 + kappa(u)), with
-kappa = lambda_t E[w^2] and u = sigma / alpha. Sampling it by the probability-flow ODE in u,
+On Gaussian data of variance s^2 a linear model eps_th = a x has the loss
+
+    E[(a x_t - eps)^2] + lambda_t E[w^2] (sigma a - 1)^2,     which is smallest at
+
+    a = sigma (1 + kappa) / (alpha^2 s^2 + sigma^2 (1 + kappa)),     kappa = lambda_t E[w^2]:
+
+the score of data of variance s^2 / (1 + kappa(u)), u = sigma / alpha. Sampling it by the probability-flow ODE in u,
 
     dx/du = x u / (u^2 + s^2 / (1 + kappa(u))),     x(u_max) = sqrt(u_max^2 + s^2),
 
@@ -22,10 +27,6 @@ import numpy as np
 
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.diffusion.schedules import Schedule, bcast
-
-# (ball, dimension D) -> E[w^2] over the squared radius, a mean over coordinates. Ascent ends at the corners of the box, or on
-# the sphere, with more than its share in the directions where the network is steepest.
-ENERGIES = {"random": lambda ball, dim: ball.energy(1.0, dim), "adversarial": lambda ball, dim: 1.0}
 
 # d log y / d log u of the linear model, y = x_t / alpha: (u^2, s^2, kappa) -> slope in [0, 1]. By `blame` of the objective.
 SLOPES = {
@@ -62,7 +63,8 @@ def second_term(radius, weight: Callable, schedule: Schedule, energy: float, dra
         radius: a `perturbation.radius.Radius`.
         weight: a weight of `objectives.weights`.
         schedule: the process.
-        energy: E[w^2] over the square of the radius, per dimension; see `ENERGIES`.
+        energy: E[w^2] over the square of the radius, a mean over coordinates: 1 at the corners of the box and on
+            the sphere, `Ball.energy` for a uniform draw.
         draws: draws of a randomised bias, with fixed keys, the same at every level.
     """
 

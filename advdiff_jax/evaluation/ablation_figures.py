@@ -42,10 +42,9 @@ def grouped(table: Table) -> tuple[dict[str, dict[str, str]], list[str]]:
     return groups, [*own, *shared]
 
 
-def rivals(table: Table, metric: str, group: str, labels: dict[str, str]) -> dict[str, float]:
-    """member -> mean of a metric, of the members (-> label) of a group that are its own; those it shares are no rivals."""
-    own = {member: label for member, label in labels.items() if split(label)[0] == group and metric in table[label]}
-    return {member: table[label][metric][0] for member, label in own.items()}
+def rivals(table: Table, metric: str, group: str, labels: dict[str, str]) -> dict[str, str]:
+    """Of the members (-> label) of a group those that are its own and have the metric; those it shares are no rivals."""
+    return {member: label for member, label in labels.items() if split(label)[0] == group and metric in table[label]}
 
 
 def _logarithmic(values):
@@ -61,7 +60,7 @@ def _tick_plainly(axis):
     axis.set_minor_locator(ticker.NullLocator())
 
 
-def grid(table: Table, metric: str, best: Callable[[dict[str, float]], str | None]) -> Figure:
+def grid(table: Table, metric: str, best: Callable[[dict[str, str]], str | None]) -> Figure:
     """Small multiples of one metric: a panel a group, a row a member, the same order and axis in all.
 
     The best of each group is red; runs that the groups share are grey, and no rivals.
@@ -69,7 +68,7 @@ def grid(table: Table, metric: str, best: Callable[[dict[str, float]], str | Non
     Args:
         table: see the module.
         metric: which of its metrics; runs that do not have it leave their row empty.
-        best: member -> mean, of those of a group -> the best of them, or None.
+        best: member -> label, of those of a group -> the best of them, or None.
     """
     groups, members = grouped(table)
     columns = min(COLUMNS, len(groups))

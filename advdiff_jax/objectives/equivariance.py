@@ -19,8 +19,8 @@ One draw (t, eps) serves the clean term, the inner maximisation and the outer te
 The radius and the weight are functions of noise-to-signal in VP units; `schedule.scale` carries delta to the process at
 hand, so kappa = lambda_t E[w^2] is the same in all of them. A learnt variance (`variance_loss`) is left out of the second term.
 
-The second term costs 5/3 of a plain step (method.md section 5), and a weight with a cutoff leaves most of a batch without one:
-in a VP process one example in twenty has u < 0.1. So one of m examples can stand for all of them:
+The second term costs 5/3 of a plain step, and a weight with a cutoff leaves most of a batch without one: in DDPM's process one
+example in 37 has u < 0.1. So one of m examples can stand for all of them:
 
     example i with chance P(i) = kappa_i / sum_j kappa_j,  its term 1 / P(i) times as heavy,    i, j among m in a row
 

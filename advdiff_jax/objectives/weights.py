@@ -1,7 +1,7 @@
 r"""Weight of the second term, lambda_t.
 
 What the weight does is told by kappa(t) = lambda_t E[w^2], w = delta / sigma: on linear-Gaussian data the model learns
-the score of data whose variance is s^2 / (1 + kappa(t)) (method.md section 3). `paper` states lambda_t and leaves kappa
+the score of data whose variance is s^2 / (1 + kappa(t)) (`diffusion.transfer`). `paper` states lambda_t and leaves kappa
 to the radius; `cutoff` states kappa and divides by the energy of the perturbation actually drawn.
 """
 
@@ -36,7 +36,7 @@ def cutoff(kappa0: float = 5.0, cut: float = 0.05, exponent: float = 4.0) -> Wei
     Args:
         kappa0: shrinkage well below the cut; variances there are learnt as s^2 / (1 + kappa0).
         cut: noise-to-signal ratio at which kappa has fallen to half, in the data's units; best near half the
-            standard deviation of the noise in the data (method.md section 3).
+            standard deviation of the noise in the data.
         exponent: sharpness of the fall.
 
     Returns:

@@ -1,6 +1,6 @@
 r"""The budget of a perturbation as a function of the noise level.
 
-Paper (arXiv 2505.21742; method.md section 2): r(t) = sigma(t)^rho + b, rho = 2, b ~ U[bias_min, bias_max] per example,
+Paper (arXiv 2505.21742): r(t) = sigma(t)^rho + b, rho = 2, b ~ U[bias_min, bias_max] per example,
 at least 8/255, so that the term stays alive as t -> 0. Whether r bounds the shift of the state, delta, or of the
 noise, w = delta / sigma, is a choice: `state_units` (the paper's table is reproduced) or `noise_units`.
 

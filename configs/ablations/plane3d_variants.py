@@ -1,4 +1,4 @@
-"""The paper's variants, and a cutoff, on the plane, clean and dirty (method.md section 3, table 4): 30 short runs."""
+"""The paper's variants, and a cutoff, on the plane, clean and dirty: 30 short runs."""
 
 from configs import plane3d
 from configs.ablation import list_of_runs
