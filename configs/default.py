@@ -176,7 +176,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
     # The variance is learnt as 1 / (1 + kappa0) of itself well below the cut. It acts more strongly under criterion
-    # pseudo_huber, which weighs the first term less where the noise cannot be told: up to 1.8 times for huber_c = 1, 13 for 0.1.
+    # pseudo_huber, which weighs the first term less where the noise cannot be told: 1.8 times for huber_c = 1, 13 for 0.1.
     robust.kappa0 = 5.0  # cutoff, adaptive: strength
     robust.cut = 0.05  # cutoff: noise-to-signal ratio of the fall, in the data's units; best near half the noise's std
     robust.exponent = 4.0  # cutoff, adaptive: sharpness of the fall
