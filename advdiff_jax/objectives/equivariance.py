@@ -130,7 +130,7 @@ def equivariance(
         delta = perturb(perturb_keys[rows], inner, x, bound[rows])
         violation = mean_square(split_variance(predict(x + delta, at), x)[0] - moved(clean, delta))
         term = stands_for * weight(u[rows], r[rows], mean_square(delta / sigma)) * violation
-        regularizer = jnp.zeros_like(denoising).at[rows].set(term)
+        regularizer = jnp.repeat(term / one_in, one_in)  # of the m examples that it stands for, in equal parts
         aux = {"denoising": denoising, "violation": violation, "regularizer": regularizer, **extra}
         return sum(extra.values(), denoising + regularizer), aux
 
