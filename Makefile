@@ -19,6 +19,16 @@ lint: .venv/installed
 crosscheck: .venv-crosscheck/installed
 	.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py
 
+# Another Python brings another jax (constraints.txt): `make steps-3.12` has every variant take a step there.
+steps-%: .venv-%/installed
+	.venv-$*/bin/python -m pytest tests/test_configs.py -k "takes_a_step and plane3d"
+
+.PRECIOUS: .venv-%/installed
+.venv-%/installed: setup.cfg pyproject.toml constraints.txt
+	test -x .venv-$*/bin/python || python$* -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
 .venv-crosscheck/installed: setup.cfg constraints.txt tests/crosscheck/requirements.txt
 	test -x .venv-crosscheck/bin/python || $(PYTHON) -m venv .venv-crosscheck
 	.venv-crosscheck/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/crosscheck/requirements.txt \
@@ -32,4 +42,4 @@ crosscheck: .venv-crosscheck/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-crosscheck
+	rm -rf .venv .venv-*
