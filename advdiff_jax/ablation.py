@@ -5,6 +5,7 @@ Each run has its own folder, workdir/LABEL/seed_K; a finished one is skipped, an
 """
 
 import copy
+import difflib
 import json
 import logging
 import pathlib
@@ -42,16 +43,20 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
             `ablation_report.check`.
     """
     ablation_report.check(config)
-    runs = []
+    runs, known = [], workdir.flatten(config.base)
     for label in labels(config):
         settings = workdir.flatten(config.variants[label])
         given = [key for key, value in workdir.flatten(config.runs[label]).items() if settings.get(key) != value]
+        for key in given:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                raise UserError(f"config.runs.{label}: there is no key {key}" + (f"; did you mean {near[0]}?" if near else ""))
         for seed in config.seeds:
             one = copy.deepcopy(config.base).lock()  # locked: an unknown key is an error
             try:
                 one.update(config.runs[label])
                 overrides.check(one, given)
-            except (KeyError, AttributeError, TypeError, UserError) as error:
+            except (TypeError, UserError) as error:
                 raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
             one.seed = seed
             runs.append((label, seed, one))
@@ -118,6 +123,10 @@ def summarise(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathli
             else:
                 missing.append(f"{label}/seed_{seed}")
     table = {label: _moments(results) for label, results in found.items() if results}
+    for name in config.metrics:
+        if table and not missing and not any(name in metrics for metrics in table.values()):
+            there = dict.fromkeys(name for metrics in table.values() for name in metrics)
+            log.warning("config.metrics: no run has %r: choose among %s", name, ", ".join(there))
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     workdir.write_json(
         folder / "results.json",

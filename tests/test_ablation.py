@@ -161,6 +161,14 @@ def test_which_is_best_depends_on_the_metric():
         assert [row[0] for row in ablation_report.compact(config, table, metric) if "**" in row[1]] == [best]
 
 
+def test_a_metric_that_no_run_has_is_warned_of(tmp_path, caplog):
+    config = many()
+    config.metrics = ("w2", "W2")
+    fabricate(config, tmp_path, value)
+    ablation.summarise(config, tmp_path)
+    assert "config.metrics: no run has 'W2': choose among w2, spread_ratio" in caplog.text
+
+
 def test_nothing_finished_yet_is_a_report_all_the_same(tmp_path):
     page = ablation.summarise(many(), tmp_path)
     assert "Not finished yet: p0 s5/ddpm/seed_0" in page.read_text()

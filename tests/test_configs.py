@@ -157,7 +157,10 @@ def test_an_ablation_with_an_unknown_key_is_refused():
     config = list_of_runs(
         "x", "", plane3d.get_config(), {"a": {"variant": "ddpm", "train": {"stepz": 1}}}, seeds=(0,), metrics=("w2",)
     )
-    with pytest.raises(UserError, match=r"runs\.a.*stepz"):
+    with pytest.raises(UserError, match=r"config\.runs\.a: there is no key train\.stepz; did you mean train\.steps\?"):
+        ablation.expand(config)
+    config.runs.a.train = {"steps": "many"}
+    with pytest.raises(UserError, match=r"config\.runs\.a: .*steps"):
         ablation.expand(config)
 
 
