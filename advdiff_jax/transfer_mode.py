@@ -198,9 +198,9 @@ def measured(
         results["gain_error"] = float(np.sqrt(np.mean((gains - _interpolate(stds, found[0].stds, expected)) ** 2)))
         if law.level and law.level > NEAR * stds[0]:
             near = (
-                f"the noise level found, {law.level:.3g}, is near the data's own scale (largest standard deviation "
-                f"{stds[0]:.3g}), so the second term shrinks signal as well: lower config.robust.kappa0, or name the level "
-                "with config.robust.weight=cutoff and config.robust.cut"
+                f"the noise level found, {law.level:.3g}, is not well below the data's own scale (largest standard deviation "
+                f"{stds[0]:.3g}), so the second term shrinks signal as well: train for longer before it comes in if that was "
+                "short, lower config.robust.kappa0, or name the level with config.robust.weight=cutoff and config.robust.cut"
             )
             log.warning("%s: %s", config.variant, near)
             text += f" Warning: {near}."

@@ -273,4 +273,4 @@ def test_a_level_near_the_scale_of_the_data_is_warned_of(tmp_path, caplog, sourc
     config.data.fraction, config.data.noise_std = (0.0, 0.1) if warns else (0.9, 0.2)
     data = builders_data.build_data(config)
     _, section = transfer_mode.measured(config, data, data.train, tmp_path, level)
-    assert ("near the data's own scale" in caplog.text) == ("Warning" in section.text) == warns
+    assert ("not well below the data's own scale" in caplog.text) == ("Warning" in section.text) == warns

@@ -12,7 +12,8 @@ the score of data of variance s^2 / (1 + kappa(u)), u = sigma / alpha. Sampling 
 
 ends at x(u_min) = T(s) s. The gain T(s) on a direction of standard deviation s should be 0 for noise and 1 for signal. Where
 kappa grows as 1 / u^2, as it does for a radius with a bias, x falls as a power of u, and u_min matters. The curve is a
-guide to choose weights by: a network is not linear, and FGSM finds where it is not.
+guide to choose weights by: a network is not linear, and E[w^2] is taken to be the same in all directions, while an ascent puts
+more of it where the network is steepest (`objectives.equivariance`).
 
 The control, invariance, shrinks eps_th and not x0hat: its optimal slope is a = sigma / (alpha^2 s^2 + sigma^2 (1 + kappa)),
 so dx/du = x u / (s^2 + u^2 (1 + kappa(u))), and its gain lies above 1.
