@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advdiff_jax import builders, builders_data, builders_process, choices
+from advdiff_jax import builders, builders_data, builders_process, choices, earlier
 from advdiff_jax.builders_process import build_prediction
 from advdiff_jax.data import stored, wire
 from advdiff_jax.errors import UserError
@@ -74,12 +74,10 @@ def poison(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.P
     Raises:
         UserError: no such checkpoint, it is of another shape of data, or a value cannot be.
     """
-    from advdiff_jax import run  # it names this module among its modes
-
     cfg, clean = config.poison, builders_data.build_data(config).source.train
     victim = _victim(cfg.checkpoint)
     experiment = builders.build(victim, clean.shape[1:])
-    restored = run.restore(victim, pathlib.Path(cfg.checkpoint).expanduser().absolute(), experiment)
+    restored = earlier.newest(pathlib.Path(cfg.checkpoint).expanduser().absolute(), experiment)
     schedule = builders_process.build_schedule(victim)
     ball = choices.pick(BALLS, config, "poison.ball")
     try:

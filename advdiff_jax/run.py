@@ -14,6 +14,7 @@ from advdiff_jax import (
     builders_data,
     builders_evaluation,
     builders_objectives,
+    earlier,
     poison,
     preview,
     transfer_mode,
@@ -21,10 +22,9 @@ from advdiff_jax import (
 )
 from advdiff_jax.data import wire
 from advdiff_jax.diffusion import exact
-from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import fields, inner, pictures, report
-from advdiff_jax.training import levels, loop, parallel, state
-from advdiff_jax.training.checkpoint import Checkpointer, Restored
+from advdiff_jax.training import levels, loop, parallel
+from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
 
 log = logging.getLogger(__name__)
@@ -34,16 +34,6 @@ def _prepare(config, folder):
     builders_data.prepare_data(config)
     return preview.preview(config, folder)
 
-
-# How a network was trained, which a run that begins from it may do otherwise.
-OF_TRAINING = (
-    "network.dropout",
-    "network.dtype",
-    "diffusion.edm_log_mean",
-    "diffusion.edm_log_std",
-    "diffusion.vlb_weight",
-    "diffusion.vlb_bins",
-)
 
 # Modes that look at the data, or at the config, and train nothing.
 DATA_MODES = {"prepare": _prepare, "preview": preview.preview, "poison": poison.poison, "transfer": transfer_mode.transfer_mode}
@@ -78,7 +68,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
     experiment = builders.build(config, data.train.shape[1:])
     # Refuses now what would otherwise fail after the training.
     builders_evaluation.evaluate(config, data, wire.first(data.train, 64))
-    begin = begin_from(config, experiment, folder) if mode == "train" else None
+    begin = earlier.begin_from(config, experiment, folder) if mode == "train" else None
     out = workdir.claim(config, folder, evaluate_only=mode != "train") if first else folder
 
     def draw_and_save(step, params):
@@ -101,7 +91,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
             noise_std=data.noise_std,
         )
 
-    restored = restore(config, folder, experiment)
+    restored = earlier.newest(folder, experiment)
     samples = draw_and_save(int(restored.state.step), parallel.replicate(restored.state.ema_params))
     if mode == "sample":
         return out / "samples" / f"step_{int(restored.state.step)}.png"
@@ -124,53 +114,6 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         _write_report(config, data, model, results, folder, out, int(restored.state.step), title, more)
         workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
     return out / "report.html"
-
-
-def begin_from(config, experiment, folder):
-    """What becomes of a fresh state: with `init_from`, the averaged parameters of a finished run, and what it measured.
-
-    Returns:
-        state -> state, the identity without `init_from`, or where `folder` has a checkpoint to go on from.
-
-    Raises:
-        UserError: `init_from` has no usable checkpoint, is of another network or process, or has not measured what is needed;
-            one that is not finished is warned of.
-    """
-    saved = any(child.name.isdigit() for child in (folder / "checkpoints").glob("*"))
-    if not config.init_from or saved:
-        return lambda fresh: fresh
-    other = pathlib.Path(config.init_from).expanduser().absolute()
-    if (other / "config.json").exists():
-        mine, theirs = workdir.flatten(config), workdir.read_config(other / "config.json")
-        same = [key for key in mine if key.startswith(("network.", "diffusion.")) and key not in OF_TRAINING]
-        if differing := [
-            f"{key} ({theirs.get(key)!r} there, {mine[key]!r} here)" for key in same if mine[key] != theirs.get(key)
-        ]:
-            raise UserError(f"config.init_from={config.init_from} is of another network or process: {', '.join(differing)}")
-    if not (other / "results.json").exists():
-        log.warning("config.init_from=%s is not a finished run: this one begins from its newest checkpoint", config.init_from)
-    try:
-        before = restore(config, other, experiment).state
-    except UserError as error:
-        raise UserError(f"config.init_from={config.init_from} cannot be begun from: {error}") from error
-    if config.robust.weight == "adaptive" and not (experiment.plan.start or levels.is_measured(before.levels)):
-        raise UserError(
-            f"config.init_from={config.init_from} has measured no noise level, for want of plain steps: set "
-            "config.robust.start_step above 0"
-        )
-    params = before.ema_params
-    return lambda fresh: fresh._replace(params=params, ema_params=params, levels=before.levels)
-
-
-def restore(config: ml_collections.ConfigDict, folder: pathlib.Path, experiment: builders.Experiment) -> Restored:
-    """The newest good checkpoint of the run in `folder`; raises UserError if there is none."""
-    like = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
-    checkpointer = Checkpointer(folder / "checkpoints", read_only=True)
-    restored = checkpointer.restore(like)
-    checkpointer.close()
-    if restored is None:
-        raise UserError(f"{folder} holds no checkpoint yet: train first (--mode=train)")
-    return restored
 
 
 def _save_samples(config, data, samples, out, step):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from advdiff_jax import builders, run
+from advdiff_jax import builders, earlier, run
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import levels, state
 from configs import plane3d
@@ -23,7 +23,7 @@ def tiny(variant):
 
 
 def state_of(config, folder):
-    return run.restore(config, folder, builders.build(config, (3,))).state
+    return earlier.newest(folder, builders.build(config, (3,))).state
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_a_run_that_was_lost_before_its_first_checkpoint_starts_from_there_again
     config.init_from, config.robust.start_step = str(plain), 0.0
     (tmp_path / "checkpoints").mkdir()
     experiment = builders.build(config, (3,))
-    begun = run.begin_from(config, experiment, tmp_path)(state.create(experiment.init(jax.random.key(5)), experiment.optimizer))
+    begun = earlier.begin_from(config, experiment, tmp_path)(
+        state.create(experiment.init(jax.random.key(5)), experiment.optimizer)
+    )
     wanted = state_of(tiny("ddpm"), plain)
     jax.tree.map(np.testing.assert_array_equal, begun.params, wanted.ema_params)
 
@@ -67,7 +69,7 @@ def test_an_unfinished_run_is_begun_from_with_a_warning(plain, tmp_path, caplog)
     config.init_from, config.network.dropout = str(tmp_path / "stopped"), 0.1  # how it was trained may differ
     shutil.copytree(plain, tmp_path / "stopped")
     (tmp_path / "stopped" / "results.json").unlink()
-    run.begin_from(config, builders.build(config, (3,)), tmp_path)
+    earlier.begin_from(config, builders.build(config, (3,)), tmp_path)
     assert "is not a finished run" in caplog.text
 
 
