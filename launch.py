@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import platform
+import re
 import sys
 
 # XLA's own log; ours goes through `logging` below.
@@ -65,11 +66,15 @@ def _parse(argv):
             raise _not_a_config(error.obj.__file__) from error
         if "get_config() takes 0 positional arguments" in str(error):
             raise UserError("this config takes no variant: leave out the colon and what follows it") from error
-        first = error
-        while first.__context__ is not None:
-            first = first.__context__
+        if isinstance(error, KeyError | AttributeError):
+            (reason, *_) = error.args[0].args if isinstance(error.args[0], KeyError) else error.args
+            reason = re.sub("Other fields present: .*?(?=Did you mean|$)", "", str(reason), flags=re.DOTALL).split()
+            raise UserError(f"no such key: {' '.join(reason)} (a list of runs has those of its runs in config.base)") from error
         # A config's own message, without the traceback that the flag's parser puts around it.
-        raise UserError(" ".join(str(first if isinstance(first, UserError) else error).split())) from error
+        own = error.__context__
+        while own is not None and (not isinstance(own, UserError) or "Traceback" in str(own)):
+            own = own.__context__
+        raise UserError(" ".join(str(own or error).split())) from error
 
 
 def _not_a_config(path):

@@ -39,10 +39,12 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
     """The (label, seed, config) of every run: the base config, its overrides, and the seed, in this order.
 
     Raises:
-        UserError: an override names a key that the base does not have, or that the run would not read; or see
+        UserError: no seed, an override names a key that the base does not have, or that the run would not read; or see
             `ablation_report.check`.
     """
     ablation_report.check(config)
+    if not config.seeds:
+        raise UserError("config.seeds=(): name one at least")
     runs, known = [], workdir.flatten(config.base)
     for label in labels(config):
         settings = workdir.flatten(config.variants[label])

@@ -33,7 +33,7 @@ FIGURES = {
     "grid": lambda config, table: [
         (
             f"grid_{name}",
-            f"{name}: a panel a setting; red: the best; grey: shared by all.",
+            f"{name}: a panel a setting; red: the best of its own runs; grey: shared by all.",
             ablation_figures.grid(table, name, best_of(table, name)),
         )
         for name in config.metrics

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,13 +101,14 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.robust.one_in={config.robust.one_in} must divide the batch of a device, which is {local} "
             f"(config.train.batch_size={config.train.batch_size} on {devices} devices): try "
-            f"{math.gcd(max(config.robust.one_in, 1), local)}"
+            f"{max(m for m in range(1, max(2, config.robust.one_in + 1)) if local % m == 0)}"
         )
     check_keys(config)
     if config.train.decay == "cosine" and config.train.warmup_steps >= config.train.steps:
+        paid = ", what config.train.budget_evaluations pays for" if config.train.budget_evaluations else ""
         raise UserError(
             f"config.train.warmup_steps={config.train.warmup_steps} must be smaller than "
-            f"config.train.steps={config.train.steps}"
+            f"config.train.steps={config.train.steps}{paid}"
         )
 
 

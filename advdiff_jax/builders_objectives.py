@@ -261,6 +261,8 @@ def budgeted(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         UserError: the budget is negative or does not pay for one step.
     """
     budget, batch_size = config.train.budget_evaluations, config.train.batch_size
+    if budget < 0:
+        raise UserError(f"config.train.budget_evaluations={budget} is negative: give 0 for no budget")
     if not budget or batch_size < 1 or evaluations(config, 1) <= 0.0:  # what costs nothing cannot be: `builders.check`
         return config
     # Costs grow with the number of steps: the largest that is paid for.

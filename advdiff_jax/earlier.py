@@ -64,7 +64,7 @@ def begin_from(
             f"{key} ({theirs.get(key)!r} there, {mine[key]!r} here)" for key in same if mine[key] != theirs.get(key)
         ]:
             raise UserError(f"config.init_from={config.init_from} is of another network or process: {', '.join(differing)}")
-    if not (other / "results.json").exists():
+    if other.exists() and not (other / "results.json").exists():
         log.warning("config.init_from=%s is not a finished run: this one begins from its newest checkpoint", config.init_from)
     try:
         before = newest(other, experiment).state

@@ -78,6 +78,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str) -> p
         return samples
 
     if mode == "train":
+        if first:
+            log.info("%s: %s", title, preview.seen(config, data))
         loop.train(
             config,
             folder,

@@ -29,9 +29,12 @@ TABLE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 TABLE_EFFECTIVE = (0.1, 0.2, 0.58)  # the stds whose effective value is shown at each level
 LEVELS = np.unique([*np.geomspace(0.003, 80.0, 201), *TABLE_LEVELS])
 
-MEANING = "s: standard deviation of a direction of the data; gain T(s): share of it that samples keep, ideally 0 for noise and "
-MEANING += "1 for signal; u = sigma / alpha; radius: bound on delta, VP state units; share = kappa / (1 + kappa): the part of "
-MEANING += "any direction's variance that the model does not see at u (equivariance), so that s acts as s / sqrt(1 + kappa)"
+MEANING = (
+    "s: standard deviation of a direction of the data; gain T(s): share of it that samples keep, ideally 0 for noise and 1 for "
+    "signal, in closed form, and as sampled by this config's own sampler and steps, which is what a run will show; u = sigma / "
+    "alpha; radius: bound on delta, VP state units; share = kappa / (1 + kappa): the part of any direction's variance that the "
+    "model does not see at u (equivariance), so that s acts as s / sqrt(1 + kappa)"
+)
 
 
 def _before_training(config):

@@ -81,7 +81,10 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
     differing = sorted(key for key in compared if mine.get(key) != theirs.get(key))
     looks = [key for key in differing if evaluate_only and key.split(".")[0] in EVALUATION_SECTIONS]
     if refused := [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in differing if key not in looks]:
-        raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; name another --workdir")
+        other = "give the run's own values as well" if evaluate_only else "name another --workdir"
+        if all(key.split(".")[0] in EVALUATION_SECTIONS for key in differing):
+            other += ", or --mode=evaluate"
+        raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; {other}")
     if not looks:
         return workdir
     out = workdir / "evaluations" / ",".join(f"{key}={mine[key]}" for key in looks).replace("/", "_")

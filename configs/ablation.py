@@ -22,8 +22,10 @@ def list_of_runs(
     a run without a group is done once and shown in every setting.
 
     Raises:
-        UserError: a label with a dot, or an unknown variant.
+        UserError: no run, no seed, a label with a dot, or an unknown variant.
     """
+    if not runs or not seeds:
+        raise UserError(f"the list {name!r} needs a run and a seed at least, it has {len(runs)} and {len(seeds)}")
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
     config.summary = summary  # first line of the joint report
@@ -39,6 +41,8 @@ def list_of_runs(
     for label, overrides in runs.items():
         if "." in label:
             raise UserError(f"the label {label!r} of a run has a dot, which a config cannot have in a name: write it without")
+        if not isinstance(overrides, dict):
+            raise UserError(f"run {label!r}: need a dictionary of overrides, such as {{'variant': 'ddpm'}}, got {overrides!r}")
         try:
             config.variants[label] = variants.overrides(overrides.get("variant"))
         except UserError as error:

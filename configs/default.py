@@ -264,4 +264,4 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.max_reference = 50_000  # most examples of the clean and of the dirty set that a metric looks at
     evaluation.grid = 64  # pictures (or points / 30) shown in a grid
 
-    return with_variant(config, variant)
+    return with_variant(config, variant).lock()  # a key that is not above is an error, in other files too

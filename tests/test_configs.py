@@ -177,6 +177,13 @@ def test_a_variant_of_a_run_is_as_after_the_colon():
     assert flatten(one) == flatten(digits.get_config("robust_fast,tiny"))
     with pytest.raises(UserError, match="run 'a': unknown variant 'robust_fst': choose one of ddpm"):
         list_of("robust_fst")
+    for runs, seeds, message in [
+        ({}, (0,), "needs a run and a seed at least, it has 0 and 1"),
+        ({"a": {"variant": "ddpm"}}, (), "needs a run and a seed at least, it has 1 and 0"),
+        ({"a": "ddpm"}, (0,), "run 'a': need a dictionary of overrides"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            list_of_runs("x", "", digits.get_config(), runs, seeds, ("w2",))
 
 
 def test_a_run_that_cannot_be_is_refused_before_the_first(tmp_path):
@@ -240,7 +247,7 @@ def test_every_key_can_be_overridden(monkeypatch):
         ("robust.kappa0", -1.0, r"config\.robust: need kappa0 >= 0"),
         ("robust.cut", 0.0, r"config\.robust: cut must be positive"),
         ("robust.lam", -0.3, r"config\.robust: a negative lambda"),
-        ("robust.one_in", 7, r"config\.robust\.one_in=7 must divide the batch of a device, which is 64 .*: try 1"),
+        ("robust.one_in", 7, r"config\.robust\.one_in=7 must divide the batch of a device, which is 64 .*: try 4"),
         ("robust.every", 0, r"config\.robust: need every >= 1"),
         ("robust.start_step", 4000.0, r"config\.robust\.start_step=4000 leaves no step of 4000"),
         ("robust.random_start", False, r"config\.robust\.random_start=False: the gradient of maximize='shift' is zero"),
@@ -255,6 +262,13 @@ def test_every_key_can_be_overridden(monkeypatch):
             r"config\.train\.budget_evaluations=100 does not pay for one step: .* 4096 evaluations",
         ),
         ("evaluation.max_reference", 3, r"config\.evaluation\.max_reference=3 must be at least 4"),
+        ("train.budget_evaluations", -1, r"config\.train\.budget_evaluations=-1 is negative"),
+        (
+            "train.budget_evaluations",
+            100 * 4096,
+            r"warmup_steps=100 must be smaller than config\.train\.steps=100, what config\.train\.budget_evaluations pays for",
+        ),
+        ("data.half_width", -1.0, r"config\.data: half_width must be positive"),
         ("neighbours.updates", 0, r"config\.neighbours\.updates=0 must be at least 1"),
         ("train.warmup_steps", 4000, r"config\.train\.warmup_steps=4000 must be smaller"),
         ("sampling.steps", 1001, r"config\.sampling: need 1 to 1000"),

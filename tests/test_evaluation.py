@@ -126,6 +126,13 @@ def test_bars_show_means_and_errors():
     assert [patch.get_width() for patch in figure.axes[0].patches] == [1.0, 2.0]
 
 
+def test_what_is_known_of_the_data_is_a_line_in_the_panel_of_its_metric():
+    table = {run: {"m": (x, 0.0), "m_clean": (0.5, 0.0), "m_dirty": (3.0, 0.0)} for run, x in (("a", 1.0), ("b", 2.0))}
+    (panel,) = pictures.bars(table, ["m", "m_clean", "m_dirty"]).axes
+    assert [line.get_xdata()[0] for line in panel.lines] == [0.5, 3.0]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["clean", "dirty"]
+
+
 def test_a_run_without_a_metric_keeps_its_row_in_all_panels_of_bars():
     table = {"a": {"w2": (1.0, 0.1), "fd": (3.0, 0.1)}, "b": {"w2": (2.0, 0.2)}, "c": {"w2": (4.0, 0.2), "fd": (5.0, 0.1)}}
     w2, fd = pictures.bars(table, ["w2", "fd"]).axes

@@ -49,7 +49,12 @@ def plane3d(num_examples: int, seed: int, half_width: float) -> Source:
         num_examples: size of the training set.
         seed: seed of the training set.
         half_width: half the side of the square; its standard deviation is half_width / sqrt(3) per axis.
+
+    Raises:
+        ValueError: `half_width` is not positive.
     """
+    if half_width <= 0.0:
+        raise ValueError(f"half_width must be positive, got {half_width}")
     basis = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
 
     def draw(rng, n):

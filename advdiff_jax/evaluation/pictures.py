@@ -80,18 +80,30 @@ def strip(panels: list[tuple[str, pathlib.Path]]) -> Figure:
 
 
 def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -> Figure:
-    """A panel a metric, a bar a run with its error: table maps run -> metric -> (mean, standard deviation over seeds)."""
+    """A panel a metric, a bar a run with its error: table maps run -> metric -> (mean, standard deviation over seeds).
+
+    What METRIC_clean and METRIC_dirty tell of the data are lines in the panel of METRIC.
+    """
     labels = list(table)
-    figure = Figure(figsize=(1.6 + 2.6 * len(metrics), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
-    panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    of_data = {f"{name}_{kind}": (name, style) for name in metrics for kind, style in (("clean", "-"), ("dirty", ":"))}
+    shown = [name for name in metrics if name not in of_data]
+    figure = Figure(figsize=(1.6 + 2.6 * len(shown), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     rows = np.arange(len(labels))
-    for axes, name in zip(panels, metrics, strict=True):
+    for axes, name in zip(panels, shown, strict=True):
         cells = [table[label].get(name, (np.nan, np.nan)) for label in labels]
         means, errors = np.array(cells, float).T
-        axes.barh(rows, means, xerr=np.nan_to_num(errors), color=INK, ecolor="0.3", capsize=2)
+        errors = np.nan_to_num(errors)
+        axes.barh(rows, means, xerr=errors if errors.any() else None, color=INK, ecolor="0.3", capsize=2)
         finite = means[np.isfinite(means) & (means > 0)]
         if len(finite) == len(means) and finite.max() > 20 * finite.min():
             axes.set_xscale("log")
+        for known in [other for other in metrics if of_data.get(other, ("",))[0] == name]:
+            values = [table[label][known][0] for label in labels if known in table[label]]
+            if values:
+                axes.axvline(np.mean(values), color="black", linestyle=of_data[known][1], label=known.removeprefix(f"{name}_"))
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize=8, framealpha=0.8)
         axes.set_title(name)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set(yticks=rows, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))  # a run without a value keeps its row

@@ -27,7 +27,8 @@ MEANING = {
     "principal_angle_max": "largest of these angles; 90: a direction is missing",
     "principal_angle_max_dirty": "the same for the one found in the training data",
     "principal_angle_max_clean": "the same for as many clean data",
-    "noise_energy": "RMS in the directions of the clean data's smallest variance",
+    "noise_energy": "RMS in the directions of the clean data's smallest variance; best near noise_energy_clean: "
+    "above it there is noise, below it signal is smoothed away",
     "noise_energy_clean": "the same for clean data",
     "noise_energy_dirty": "the same for the training data",
     "fd_digits_cnn": "Fréchet distance to clean data in a small classifier's features, lower is closer",
