@@ -103,7 +103,7 @@ def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -
             if values:
                 axes.axvline(np.mean(values), color="black", linestyle=of_data[known][1], label=known.removeprefix(f"{name}_"))
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize=8, framealpha=0.8)
+            axes.legend(fontsize=8, framealpha=0.8, loc="lower right")
         axes.set_title(name)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set(yticks=rows, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))  # a run without a value keeps its row
