@@ -39,12 +39,10 @@ def expand(config: ml_collections.ConfigDict) -> list[tuple[str, int, ml_collect
     """The (label, seed, config) of every run: the base config, its overrides, and the seed, in this order.
 
     Raises:
-        UserError: no seed, an override names a key that the base does not have, or that the run would not read; or see
+        UserError: an override names a key that the base does not have, or that the run would not read; or see
             `ablation_report.check`.
     """
     ablation_report.check(config)
-    if not config.seeds:
-        raise UserError("config.seeds=(): name one at least")
     runs, known = [], workdir.flatten(config.base)
     for label in labels(config):
         settings = workdir.flatten(config.variants[label])
@@ -85,12 +83,11 @@ def run_all(config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, 
     if mode in JOINT_MODES:
         return JOINT_MODES[mode](runs, folder, config.name)
     if mode == "train":  # what the last run is refused for should not be told after the others
-        for label, seed, one in runs:
-            if seed == config.seeds[0]:
-                try:
-                    builders.check(builders_objectives.budgeted(one))
-                except UserError as error:
-                    raise UserError(f"config.runs.{label}: {error}") from error
+        for label, _, one in runs[:: len(config.seeds)]:
+            try:
+                builders.check(builders_objectives.budgeted(one))
+            except UserError as error:
+                raise UserError(f"config.runs.{label}: {error}") from error
     opened = folder
     for label, seed, one in runs[index::count]:
         log.info("%s: %s, seed %d", config.name, label, seed)

@@ -49,8 +49,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Refuses figures and labels that cannot be, before anything is run.
 
     Raises:
-        UserError: an unknown figure, a frontier without its two metrics, or a label that is not "member" or "group/member".
+        UserError: no run or no seed, an unknown figure, a frontier without its two metrics, or a label that is not "member" or
+            "group/member".
     """
+    if not config.runs or not config.seeds:
+        raise UserError(
+            f"the list {config.name!r} needs a run and a seed at least, it has {len(config.runs)} and {len(config.seeds)}"
+        )
     for name in config.figures:
         if name not in FIGURES:
             raise UserError(f"config.figures: {name!r} is not known: choose among {', '.join(FIGURES)}")
@@ -66,8 +71,9 @@ def best_of(table: Table, metric: str) -> Callable[[dict[str, str]], str | None]
 
     def distance(metrics):
         mean = metrics[metric][0]
-        clean = metrics.get(f"{metric}_clean", (0.0,))[0] if metric in LIKE_CLEAN else 0.0
-        return RANKINGS.get(metric, abs if metric in LIKE_CLEAN else float)(mean - clean)
+        if metric in LIKE_CLEAN:
+            return abs(mean - metrics.get(f"{metric}_clean", (0.0,))[0])
+        return RANKINGS.get(metric, float)(mean)
 
     def best(labels):
         found = {member: distance(table[label]) for member, label in labels.items()}

@@ -62,14 +62,16 @@ def _energy(config, kind, ball):
     dim = int(np.prod(choose(builders_data.SOURCES, config, "data.source").train.shape[1:])) if c.ball == "l2" else 1
     if kind == "random":
         return ball.energy(1.0, dim)
-    start = ((np.arange(1000) + 0.5) / 1000) ** (1 / dim) if c.random_start else np.zeros(1)
+    start = ((np.arange(1000) + 0.5) / 1000) ** (1 / dim) if c.random_start else 0.0
     return float(np.mean(np.minimum(1.0, start + reach) ** 2))
 
 
 def _not_square(config):
-    """What a robust first term changes, in words. With e = a x_t - eps Gaussian, E[H'(e) x_t] = E[H''(e)] Cov(e, x_t)
-    (Stein), so it counts E[H''(e)] / 2 = E[(1 + e^2 / c^2)^(-3/2)] as much as the square; e has variance 1 where none of the
-    noise is told, and c is nowhere smaller than huber_c.
+    """What a robust first term changes, in words.
+
+    With e = a x_t - eps Gaussian, E[H'(e) x_t] = E[H''(e)] Cov(e, x_t) (Stein): it counts E[H''(e)] / 2 =
+    E[(1 + e^2 / c^2)^(-3/2)] as much as the square. e has variance 1 where none of the noise is told, and c is nowhere smaller
+    than huber_c and 1.
     """
     if config.criterion == "square":
         return ""

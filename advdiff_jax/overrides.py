@@ -13,8 +13,7 @@ _RADIUS = ("radius", "rho", "bias_min", "bias_max", "constant")
 _STRENGTH = ("weight", "lam", "kappa0", "cut", "exponent")
 _ASCENT = ("maximize", "attack_steps", "step_size", "random_start")
 
-# (keys, choice -> its values under which they are read): by a line a key is read where any of its choices says so, and by all
-# where every line with it does.
+# (keys, {choice: values}): a key is read where every line that names it has a choice with one of its values.
 READ_WHERE = (
     (tuple(f"robust.{key}" for key in (*_RADIUS, "ball", *_STRENGTH)), {"objective": _SECOND_TERM}),
     (tuple(f"robust.{key}" for key in ("perturbation", *_ASCENT)), {"objective": ("equivariance", "invariance")}),

@@ -22,10 +22,8 @@ def list_of_runs(
     a run without a group is done once and shown in every setting.
 
     Raises:
-        UserError: no run, no seed, a label with a dot, or an unknown variant.
+        UserError: overrides that are no dictionary, a label with a dot, or an unknown variant.
     """
-    if not runs or not seeds:
-        raise UserError(f"the list {name!r} needs a run and a seed at least, it has {len(runs)} and {len(seeds)}")
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
     config.summary = summary  # first line of the joint report

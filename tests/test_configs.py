@@ -183,7 +183,7 @@ def test_a_variant_of_a_run_is_as_after_the_colon():
         ({"a": "ddpm"}, (0,), "run 'a': need a dictionary of overrides"),
     ]:
         with pytest.raises(UserError, match=message):
-            list_of_runs("x", "", digits.get_config(), runs, seeds, ("w2",))
+            ablation.expand(list_of_runs("x", "", digits.get_config(), runs, seeds, ("w2",)))
 
 
 def test_a_run_that_cannot_be_is_refused_before_the_first(tmp_path):

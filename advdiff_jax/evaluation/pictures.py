@@ -85,7 +85,8 @@ def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -
     What METRIC_clean and METRIC_dirty tell of the data are lines in the panel of METRIC.
     """
     labels = list(table)
-    of_data = {f"{name}_{kind}": (name, style) for name in metrics for kind, style in (("clean", "-"), ("dirty", ":"))}
+    lines = {"clean": "-", "dirty": ":"}
+    of_data = {f"{name}_{kind}" for name in metrics for kind in lines}.intersection(metrics)
     shown = [name for name in metrics if name not in of_data]
     figure = Figure(figsize=(1.6 + 2.6 * len(shown), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
@@ -98,10 +99,11 @@ def bars(table: dict[str, dict[str, tuple[float, float]]], metrics: list[str]) -
         finite = means[np.isfinite(means) & (means > 0)]
         if len(finite) == len(means) and finite.max() > 20 * finite.min():
             axes.set_xscale("log")
-        for known in [other for other in metrics if of_data.get(other, ("",))[0] == name]:
+        for kind, style in lines.items():
+            known = f"{name}_{kind}"
             values = [table[label][known][0] for label in labels if known in table[label]]
-            if values:
-                axes.axvline(np.mean(values), color="black", linestyle=of_data[known][1], label=known.removeprefix(f"{name}_"))
+            if known in of_data and values:
+                axes.axvline(np.mean(values), color="black", linestyle=style, label=kind)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=8, framealpha=0.8, loc="lower right")
         axes.set_title(name)

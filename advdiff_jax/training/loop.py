@@ -137,8 +137,9 @@ def _stop_signals():
 def _mean(window):
     """Of the steps that have it; `regularizer`, a part of the loss, is 0 in a step without the second term."""
     rows = jax.device_get([parallel.first_replica(metrics) for metrics in window])
-    rows = [{"regularizer": 0.0, **row} if any("regularizer" in row for row in rows) else row for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
+    if "regularizer" in names:
+        rows = [{"regularizer": 0.0, **row} for row in rows]
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
