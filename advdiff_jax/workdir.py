@@ -1,18 +1,45 @@
-"""The folder of a run: made, claimed by a config, and refused to every other config."""
+"""The folder of a run: created for a config, and checked against it when the run goes on or is evaluated."""
 
+import contextlib
+import datetime
+import fcntl
+import hashlib
 import json
+import logging
 import os
 import pathlib
+import platform
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ml_collections
 
 from advdiff_jax.errors import UserError
 
-# What may differ from the run's config when it is only looked at: how samples are drawn, and how they are judged.
+log = logging.getLogger(__name__)
+
+SCHEMA = 2  # version of config.json: 1 has no `schema`, and the old names below
+
+# Names of earlier versions, by what they are called now: keys, sections, values of a key, and prefixes in results.json.
+OLD_KEYS = {
+    "robust.lazy_interval": "robust.every",
+    "robust.group_size": "robust.one_in",
+    "data.on_bad_image": "data.on_bad_picture",
+    "data.subspace_distribution": "data.subspace_law",
+    "evaluation.diagnostics": "evaluation.looks",
+}
+OLD_SECTIONS = {"baselines": "neighbours"}
+OLD_VALUES = {
+    "evaluation.diagnostics": {"transfer": "gain", "inner": "overfitting"},
+    "robust.maximize": {"violation": "residual"},
+    "data.source": {"stored": "record_dataset"},
+}
+OLD_RESULTS = {"overfitting_": "inner_"}
+
+# Sections in which an evaluation may differ from its run: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
-# How a host reads its data and not which: a run may go on with other values, from the same batch.
+# How a host reads its data, not which data: a run may go on with other values, from the same batch.
 HOST_KEYS = (
     "data.num_workers",
     "data.read_ahead",
@@ -21,11 +48,13 @@ HOST_KEYS = (
     "data.cache_dir",
     "evaluation.cache_dir",
 )
-LOOKS_AT_DATA = ("preview", "poison", "transfer")  # folders that may be there before a run is
+
+
+LONGEST_NAME = 200  # characters of a folder's name; most file systems allow 255 bytes
 
 
 def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[str, Any]:
-    """{"a.b": value} of a nested config, with references resolved and tuples as lists (as JSON has them)."""
+    """Returns {"a.b": value} of a nested config, with references resolved and tuples as lists (as JSON has them)."""
     flat = {}
     for key in config:
         value = config[key]
@@ -43,22 +72,73 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def read_results(path: pathlib.Path) -> dict[str, float]:
+    """Returns name -> number of a results.json, under today's names."""
+    results = json.loads(path.read_text())
+    for new, old in OLD_RESULTS.items():
+        results = {new + name.removeprefix(old) if name.startswith(old) else name: x for name, x in results.items()}
+    return results
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """The flat config of a run; raises UserError if it is not JSON, OSError if it cannot be read."""
+    """Returns the flat config of a run under today's names.
+
+    Raises:
+        UserError: it is not JSON, or of a later version.
+        OSError: it cannot be read.
+    """
     try:
-        return flatten(json.loads(path.read_text()))
+        stored = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}): name another workdir, or restore the file") from error
+    schema = stored.pop("schema", 1)
+    if schema > SCHEMA:
+        raise UserError(f"{path} has schema={schema}, and this version reads up to {SCHEMA}: update advdiff_jax")
+    flat = flatten(stored)
+    return _renamed(flat) if schema == 1 else flat
 
 
-def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_only: bool) -> pathlib.Path:
-    """Makes sure that `workdir` is this config's, and returns the folder for results.
+def _renamed(flat):
+    new_keys = {old: new for new, old in OLD_KEYS.items()}
+    new_sections = {old: new for new, old in OLD_SECTIONS.items()}
+    if flat.get("data.source") == "linear_subspace":
+        new_keys["data.components"] = "data.subspace_dim"  # one key had both meanings
+    renamed = {}
+    for key, value in flat.items():
+        section, _, leaf = key.rpartition(".")
+        key = new_keys.get(key, f"{new_sections.get(section, section)}.{leaf}" if section else key)
+        values = OLD_VALUES.get(key, {})
+        renamed[key] = [values.get(one, one) for one in value] if isinstance(value, list) else values.get(value, value)
+    return renamed
+
+
+def run_config(path: pathlib.Path, defaults: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the config of a run; a key that its file lacks takes the value in `defaults`.
+
+    Raises:
+        UserError, OSError: see `read_config`.
+    """
+    config, known = defaults.copy_and_resolve_references(), flatten(defaults)
+    values = {key: value for key, value in read_config(path).items() if key in known}
+    config.update_from_flattened_dict({key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    return config
+
+
+def claim(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_only: bool, previews: Iterable[str] = ()
+) -> pathlib.Path:
+    """Creates the run directory of a config, or checks that it holds a run of the same config.
 
     Args:
-        config: the resolved config; its HOST_KEYS may differ from the run's.
-        workdir: made, with `config.json` in it, unless it is there.
+        config: the resolved config. Its HOST_KEYS may differ from the run's; a key that the run's file lacks is new since,
+            and takes the value here.
+        workdir: created, with `config.json` in it, unless it is there.
         evaluate_only: the run must exist, and may differ in `sampling.*` and `evaluation.*`; results of a different
             setting go to `workdir/evaluations/KEY=VALUE,...`, so that those of the run's own setting stay.
+        previews: folders that may be there before a run is.
+
+    Returns:
+        the folder for results.
 
     Raises:
         UserError: workdir cannot be written, belongs to another config, or holds no run to evaluate.
@@ -67,26 +147,94 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path, evaluate_onl
     try:
         if not path.exists():
             if evaluate_only:
-                raise UserError(f"{workdir} holds no run to look at: train first (--mode=train), or name its --workdir")
-            if workdir.is_dir() and any(child.name not in LOOKS_AT_DATA for child in workdir.iterdir()):
-                raise UserError(f"{workdir} is neither empty nor a run of ours: name another --workdir")
+                raise UserError(f"{workdir} holds no run: train first (--mode=train), or name a run with --workdir")
+            if workdir.is_dir() and any(child.name not in previews for child in workdir.iterdir()):
+                raise UserError(f"{workdir} is not empty and holds no run: name another --workdir")
             workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, json.loads(config.to_json_best_effort()))
+            write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
             return workdir
         theirs = read_config(path)
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be used ({error.strerror}): name another with --workdir") from error
 
-    compared = (mine.keys() | theirs.keys()) - {*HOST_KEYS}
-    differing = sorted(key for key in compared if mine.get(key) != theirs.get(key))
-    looks = [key for key in differing if evaluate_only and key.split(".")[0] in EVALUATION_SECTIONS]
-    if refused := [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in differing if key not in looks]:
+    if new := [key for key in mine if key not in theirs and key not in HOST_KEYS]:
+        values = ", ".join(f"{key}={mine[key]!r}" for key in new)
+        log.info("%s is of an earlier version; keys that it lacks take the values of this config: %s", path, values)
+    compared = (mine.keys() & theirs.keys()) - {*HOST_KEYS}
+    differing = sorted(key for key in compared if mine[key] != theirs[key])
+    evaluated = [key for key in differing if evaluate_only and key.split(".")[0] in EVALUATION_SECTIONS]
+    if refused := [f"{key} ({theirs[key]!r} there, {mine[key]!r} here)" for key in differing if key not in evaluated]:
         other = "give the run's own values as well" if evaluate_only else "name another --workdir"
         if all(key.split(".")[0] in EVALUATION_SECTIONS for key in differing):
             other += ", or --mode=evaluate"
         raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; {other}")
-    if not looks:
+    if not evaluated:
         return workdir
-    out = workdir / "evaluations" / ",".join(f"{key}={mine[key]}" for key in looks).replace("/", "_")
+    out = workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in evaluated)
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def lengthen(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Makes the run in `workdir` one of more steps, if `train.steps` is larger here and all else is equal.
+
+    The steps already done must be the same in both: with a constant learning rate after the warm-up, and a penalty that does
+    not start at a share of all steps. A finished run then counts as unfinished; its results.json is kept as results-STEPS.json.
+
+    Raises:
+        UserError: the steps already done would have been others.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    mine, theirs = flatten(config), read_config(path)
+    compared = (mine.keys() & theirs.keys()) - {*HOST_KEYS}
+    if [key for key in compared if mine[key] != theirs[key]] != ["train.steps"] or mine["train.steps"] < theirs["train.steps"]:
+        return
+    before, after = theirs["train.steps"], mine["train.steps"]
+    changed = []
+    if mine["train.decay"] != "constant":
+        changed.append(f"train.decay={mine['train.decay']} follows train.steps")
+    if 0.0 < mine["robust.start_step"] < 1.0:
+        changed.append(f"robust.start_step={mine['robust.start_step']:g} is a share of train.steps")
+    if changed:
+        raise UserError(
+            f"config.train.steps={after}: the run in {workdir} has {before}, and its first steps would have been others "
+            f"({'; '.join(changed)}): name another --workdir, with config.init_from={workdir} to start from its parameters"
+        )
+    log.info("%s goes on from %d to %d steps", workdir, before, after)
+    if (workdir / "results.json").exists():
+        os.replace(workdir / "results.json", workdir / f"results-{before}.json")
+    write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+
+
+def _folder_name(parts):
+    """Joins KEY=VALUE parts; a list that is too long for a name keeps its start and gets a checksum."""
+    name = ",".join(parts).replace("/", "_")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name.encode()[: LONGEST_NAME - 13].decode(errors='ignore')}-{digest}"
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds an existing workdir for this process; the operating system releases it when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message names host, process and start.
+    """
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f"workdir {workdir} is in use by {file.read().strip() or 'another process'}: wait for it, stop it, or name "
+                "another --workdir"
+            ) from error
+        file.truncate(0)
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        file.write(f"host {platform.node()}, process {os.getpid()}, since {now}\n")
+        file.flush()
+        yield

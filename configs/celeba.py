@@ -1,7 +1,7 @@
-"""CelebA, 64x64 centre crops, as the paper trains on it: Improved-DDPM's network, T = 1000, 90 % of it noisy.
+"""CelebA, 64x64 centre crops, as the paper trains on it: Improved-DDPM's network, T = 1000, with 90 % noisy images.
 
 The paper's FID / IS against clean data (arXiv 2505.21742) at s = 0.2: DDPM 96.03 / 2.65, Robust_adv 16.53 / 2.11 (25.8
-when the second term is added to the last 100 epochs only).
+with the penalty in the last 100 epochs only).
 """
 
 from configs import default
@@ -13,7 +13,7 @@ def get_config(variant=None):
     config.name = "celeba"
 
     config.data.source = "tfds"
-    config.data.tfds_name = "celeb_a"  # 162,770 training pictures of 178x218
+    config.data.tfds_name = "celeb_a"  # 162,770 training images of 178x218
     config.data.size = 64
     config.data.crop = 0  # the whole width of 178, as Improved-DDPM's loader crops; score_sde keeps 140
     config.data.noise_std = 0.2  # the paper's s

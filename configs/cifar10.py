@@ -1,4 +1,4 @@
-"""CIFAR-10 as the paper trains on it: Improved-DDPM's network (Nichol & Dhariwal 2021), T = 1000, 90 % of it noisy.
+"""CIFAR-10 as the paper trains on it: Improved-DDPM's network (Nichol & Dhariwal 2021), T = 1000, with 90 % noisy images.
 
 The paper's FID / IS against clean data (arXiv 2505.21742), 1000 sampling steps:
 
@@ -7,8 +7,8 @@ The paper's FID / IS against clean data (arXiv 2505.21742), 1000 sampling steps:
     s = 0.1        58.05 / 6.93    24.70 / 7.21   79.21 / 5.21
     s = 0.2        102.68 / 4.19   24.81 / 7.07   68.04 / 4.34
 
-and with fewer steps (300 / 500): DDPM 224.38 / 28.07, Robust_adv 37.89 / 24.34. The numbers of the set-up are those of
-Improved-DDPM's CIFAR-10 run (openai/improved-diffusion, README), but for T (there 4000) and the fixed variance.
+and with fewer steps (300 / 500): DDPM 224.38 / 28.07, Robust_adv 37.89 / 24.34. The settings are those of
+Improved-DDPM's CIFAR-10 run (openai/improved-diffusion, README), except T (there 4000) and the fixed variance.
 """
 
 from configs import default
@@ -20,7 +20,7 @@ def get_config(variant=None):
     config.name = "cifar10"
 
     config.data.source = "tfds"
-    config.data.tfds_name = "cifar10"  # 50,000 training pictures
+    config.data.tfds_name = "cifar10"  # 50,000 training images
     config.data.size = 32
     config.data.noise_std = 0.1  # the paper's s: 0.1 and 0.2
 

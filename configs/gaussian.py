@@ -1,6 +1,7 @@
-"""Independent Gaussians in R^5, clean: a linear model is optimal, and the transfer curve is what samples must show.
+"""Independent Gaussians in R^5, clean: a linear model is optimal, and samples must show its gain curve.
 
-They do so where the network is near that model: to 1.3 % in each direction for `robust_ran` with --config.robust.weight=cutoff.
+They do so where the network is near that model: within 1.3 % in each direction for `robust_ran` with
+--config.robust.weight=cutoff.
 Against the FGSM of `robust_adv_cutoff` an MLP keeps up to 13 % more than the linear model in a direction.
 """
 

@@ -1,4 +1,4 @@
-"""Any folder of PNG, JPEG or WebP pictures: --config.data.path=FOLDER. Improved-DDPM's 64x64 network, T = 1000."""
+"""Any folder of PNG, JPEG or WebP images: --config.data.path=FOLDER. Improved-DDPM's 64x64 network, T = 1000."""
 
 from configs import default
 from configs.variants import with_variant
@@ -11,7 +11,7 @@ def get_config(variant=None):
     config.data.source = "folder"
     config.data.path = ""  # name it on the command line
     config.data.size = 64
-    config.data.noise_std = 0.2  # of 90 % of the pictures; for pictures that are dirty already: --config.data.fraction=0
+    config.data.noise_std = 0.2  # of 90 % of the images; for images that are dirty already: --config.data.fraction=0
 
     default.improved_ddpm(config)
     config.network.channel_mults = (1, 2, 3, 4)  # --image_size 64

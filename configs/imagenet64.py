@@ -14,7 +14,7 @@ def get_config(variant=None):
     config.name = "imagenet64"
 
     config.data.source = "tfds"
-    config.data.tfds_name = "downsampled_imagenet/64x64"  # 1,281,149 training pictures
+    config.data.tfds_name = "downsampled_imagenet/64x64"  # 1,281,149 training images
     config.data.size = 64
     config.data.noise_std = 0.1  # the paper's s: 0.1 and 0.2
 

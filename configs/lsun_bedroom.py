@@ -14,7 +14,7 @@ def get_config(variant=None):
     config.name = "lsun_bedroom"
 
     config.data.source = "tfds"
-    config.data.tfds_name = "lsun/bedroom"  # 3,033,042 training pictures, the shorter side 256
+    config.data.tfds_name = "lsun/bedroom"  # 3,033,042 training images, the shorter side 256
     config.data.size = 64  # or 256
     config.data.noise_std = 0.2  # the paper's s
 

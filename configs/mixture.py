@@ -9,9 +9,9 @@ def get_config(variant=None):
     config.name = "mixture"
     config.data.source = "mixture"
     config.data.outlier_fraction = 0.02
-    # The outliers reach 3. Beyond them a network knows nothing, and a single sample that strays there and on doubles w2.
+    # The outliers reach 3. Beyond them the network has seen nothing, and a single sample that strays there doubles w2.
     config.sampling.clip = 4.0
-    # One mode is far from the others: the share of 2,000 points that it gets is luck enough to move w2 by a fifth.
+    # One mode is far from the others: the random share of 2,000 points that it gets moves w2 by 20 %.
     config.evaluation.num_samples = 6000
     config.evaluation.metrics = ("wasserstein", "score_error", "likelihood")
     return with_variant(config, variant)

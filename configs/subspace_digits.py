@@ -1,4 +1,4 @@
-"""Digits projected to 10 principal components: real pictures of which the truth, a linear subspace, is known exactly."""
+"""Digits projected to 10 principal components: real images of which the truth, a linear subspace, is known exactly."""
 
 from configs import digits
 from configs.variants import with_variant
@@ -9,6 +9,6 @@ def get_config(variant=None):
     config.name = "subspace_digits"
     config.data.source = "linear_subspace"
     config.data.base = "digits"
-    config.data.components = 10  # 74 % of the variance
+    config.data.subspace_dim = 10  # 74 % of the variance
     config.evaluation.metrics = ("subspace", "memorization")
     return with_variant(config, variant)

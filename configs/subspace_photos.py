@@ -1,6 +1,6 @@
-"""Colour pictures of a linear subspace, the paper's butterflies idea: 32x32 crops of photographs, 32 components.
+"""Colour images of a linear subspace, the paper's butterflies idea: 32x32 crops of photographs, 32 components.
 
-The photographs ship in scikit-learn and scikit-image. A folder of pictures (butterflies, say) works the same:
+The photographs ship in scikit-learn and scikit-image. A folder of images (butterflies, say) works the same:
 --config.data.base=folder --config.data.path=FOLDER. The paper's figure has p = 0.9; errors are exact.
 """
 
@@ -16,7 +16,7 @@ def get_config(variant=None):
     config.data.base = "photo_crops"
     config.data.num_examples = 8000
     config.data.size = 32
-    config.data.components = 32  # 90 % of the variance
+    config.data.subspace_dim = 32  # 90 % of the variance
     config.data.noise_std = 0.2  # in [-1, 1]
 
     config.network.kind = "unet"

@@ -1,4 +1,4 @@
-"""The robustness variants: what each sets, and how one is set in a config.
+"""The robustness variants: the settings of each, and how a config takes them.
 
 A variant is a word after the colon: `--config=configs/digits.py:robust_fast`.
 """
@@ -7,46 +7,46 @@ import ml_collections
 
 from advdiff_jax.errors import UserError
 
-# The cutoff at a noise floor that the run measures itself, in its first quarter, which is plain denoising. Its first term
-# counts what is larger than the noise's own std linearly, which keeps the spread of the data; a smaller width, or the
-# falling one of `pseudo_huber`, also loses part of modes that lie apart.
+# A cutoff at the noise floor that the run measures in its first quarter, which is plain denoising. Its denoising loss is
+# linear in errors above the noise's own std, which keeps the spread of the data. A smaller width, or the falling one of
+# `pseudo_huber`, loses part of modes that lie apart.
 ADAPTIVE = {
     "objective": "equivariance",
     "criterion": "pseudo_huber",
     "robust": {"perturbation": "adversarial", "weight": "adaptive", "start_step": 0.25},
-    "neighbours": {"huber_schedule": "constant", "huber_c": 1.0},
+    "baselines": {"huber_schedule": "constant", "huber_c": 1.0},
 }
 
-# What each variant sets, and nothing else. `config.variant` names the one in use.
+# The settings of each variant. `config.variant` names the one in use.
 VARIANTS = {
     # Plain denoising (Ho et al. 2020).
     "ddpm": {"objective": "denoising"},
-    # The paper's control: the classifier's adversarial training, which must fail on a score network.
+    # The paper's negative control: penalises any change of the prediction, as adversarial training of classifiers does.
     "invariance": {"objective": "invariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
     # The paper's Robust_ran and Robust_adv (arXiv 2505.21742).
     "robust_ran": {"objective": "equivariance", "robust": {"perturbation": "random", "weight": "paper"}},
     "robust_adv": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "paper"}},
-    # Robust_adv with a weight that stops where only signal is left to smooth (`diffusion.transfer`).
+    # Robust_adv with a weight that stops at the noise levels where only signal is left to smooth (`diffusion.gain`).
     "robust_adv_cutoff": {"objective": "equivariance", "robust": {"perturbation": "adversarial", "weight": "cutoff"}},
     "robust_adaptive": ADAPTIVE,
-    # The same at a twelfth more than the cost of plain denoising: the term on a sixteenth of each batch, where it acts.
-    "robust_fast": ADAPTIVE | {"robust": ADAPTIVE["robust"] | {"one_in": 16}},
+    # The penalty on one example in sixteen, sampled where it acts: 1.08 times the cost of plain denoising.
+    "robust_fast": ADAPTIVE | {"robust": ADAPTIVE["robust"] | {"group_size": 16}},
     # Robust_ran's limit for a small radius, by a derivative instead of a perturbation.
     "jvp": {"objective": "jvp", "robust": {"weight": "paper"}},
-    # Neighbours; their numbers are in `config.neighbours`. Free adversarial training on the true noise (arXiv 2502.17099).
+    # Baselines, with settings in `config.baselines`. Free adversarial training on the true noise (arXiv 2502.17099).
     "at_diff": {"objective": "at_diff"},
     # Input perturbation (arXiv 2301.11706).
     "ddpm_ip": {"objective": "ddpm_ip"},
     # Scheduled pseudo-Huber loss (arXiv 2403.16728).
     "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
-    # Ambient denoising (arXiv 2404.10177, 2411.02780), told the noise of each example, or one guess for all. Nothing is
-    # learnt below the guess, and sampling goes from there to the estimate of x0 in one step.
+    # Ambient denoising (arXiv 2404.10177, 2411.02780), given the noise std of each example, or one guess for all. The model
+    # learns nothing below the guess, and the last sampling step goes from there to the estimate of x0.
     "ambient_oracle": {"objective": "ambient_oracle"},
     "ambient_guess": {"objective": "ambient_guess"},
 }
 
 
-# The modifier `tiny`: the same path, through a small network, in a minute on two cores.
+# The modifier `tiny`: the same code path with a small network, in a minute on two cores.
 TINY = {
     "data": {"size": 16, "num_examples": 2000, "num_workers": 2},
     "network": {
@@ -63,7 +63,7 @@ TINY = {
 
 
 def overrides(variant: str | None) -> ml_collections.ConfigDict:
-    """What VARIANT, tiny or VARIANT,tiny sets, its own name among it; the default is `robust_adv`.
+    """Returns the settings of VARIANT, tiny or VARIANT,tiny, with its name; the default is `robust_adv`.
 
     Raises:
         UserError: an unknown variant.
@@ -72,7 +72,7 @@ def overrides(variant: str | None) -> ml_collections.ConfigDict:
     modifiers = [name for name in names if name == "tiny"][:1]
     name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
     if name not in VARIANTS or more:
-        raise UserError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}, alone or with ,tiny")
+        raise UserError(f"variant={variant!r} is unknown: set one of {', '.join(VARIANTS)}, alone or with ,tiny")
     found = ml_collections.ConfigDict(VARIANTS[name])
     found.update(TINY if modifiers else {})
     found.variant = ",".join([name, *modifiers])

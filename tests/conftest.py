@@ -3,11 +3,14 @@
 import os
 import tempfile
 
+from absl import flags
+
 # Most of the time of these tests is compilation; a process that a test starts inherits this.
 FAST_COMPILATION = "--xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{FAST_COMPILATION} --xla_force_host_platform_device_count=8"
 os.environ["NPROC"] = "8"  # with fewer threads than fake devices, queued collectives deadlock on the CPU
 os.environ["JAX_PLATFORMS"] = "cpu"
+flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for it
 
 # Feature networks and compiled programs are cached for the session, also between the processes that tests start. The
 # workers of pytest-xdist inherit the environment of the process that started them.

@@ -1,4 +1,4 @@
-"""Every process, for the tests that go through all of them."""
+"""All processes, for tests that run on each of them."""
 
 from advdiff_jax.diffusion import schedules
 

@@ -1,10 +1,10 @@
-"""Linear predictors, and the slope that an objective gives them, for tests against closed forms."""
+"""Linear predictors, and the slope that minimises an objective among them, for tests against closed forms."""
 
 from collections.abc import Callable
 
 
 def linear(schedule, parameterization, slope):
-    """The predictor whose x0hat is slope * x / alpha."""
+    """Builds the predictor with x0hat = slope * x / alpha."""
 
     def predict(x, t):
         alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
@@ -15,6 +15,6 @@ def linear(schedule, parameterization, slope):
 
 
 def vertex(loss: Callable[[float], float]) -> float:
-    """The slope with the smallest loss, which is a parabola: through three values."""
+    """Returns the slope with the smallest loss: the vertex of a parabola through three values."""
     low, middle, high = (float(loss(slope)) for slope in (0.0, 0.5, 1.0))
     return 0.5 - 0.25 * (high - low) / (high - 2.0 * middle + low)

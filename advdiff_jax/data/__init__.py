@@ -1,1 +1,1 @@
-"""Clean sources, their corruption, and batches; NumPy only, nothing else of the package is known here."""
+"""Clean sources, their corruption, and batches: NumPy only, and of this package only `errors`."""

@@ -1,9 +1,9 @@
-"""Batches whose position is the step: batch k is a function of (seed, k), so a run resumes anywhere, on any hosts.
+"""Computes batch k from (seed, k) alone, so a run resumes at any step, on any number of hosts.
 
-Position g = k * batch_size + j of the endless stream is example `permutation(epoch g // N)[g % N]`: a global shuffle per
-epoch, disjoint shards per process. A batch is gathered by one call of the data set: for an array one NumPy call, 50 times
-faster than an element at a time; for pictures the reading, decoding and corruption of that batch. grain calls ahead, in
-threads or, with `num_workers`, in worker processes that take turns at whole batches: their number changes nothing else.
+Position g = k * batch_size + j of the endless stream holds example `permutation(epoch g // N)[g % N]`: each epoch has one
+global shuffle, and each process a disjoint shard. One indexing call on the data set gathers a batch: for an array it is 50
+times faster than indexing single examples; for images it reads, decodes and corrupts the batch. grain prefetches in threads
+or, with `num_workers`, in worker processes that each compute whole batches: their number does not change the batches.
 """
 
 import functools
@@ -14,22 +14,22 @@ from collections.abc import Callable, Iterator
 import grain
 import numpy as np
 
-from advdiff_jax.data.wire import Examples
+from advdiff_jax.data.pixels import Examples
 
-_FLIPS = 1  # tells the draws of the flips from those of the shuffles, which are seeded by two numbers
+_FLIPS = 1  # separates the random stream of the flips from the shuffles' stream, which is seeded by two numbers
 
 
 class BatchSource:
-    """Random access to this process's share of batch k: `source[k]` -> [batch_size / process_count, ...].
+    """Random access to this process's share of batch k: `source[k]` -> {"examples": [batch_size / process_count, ...]}.
 
     Args:
-        examples: the training set, [N, ...]; an array, or what can be indexed like one.
-        batch_size: examples of a batch over all processes; must be divisible by `process_count`.
-        seed: seed of the shuffles.
-        process_index: which share.
+        examples: the training set [N, ...], a data set (see `pixels`).
+        batch_size: examples in a batch over all processes; must be divisible by `process_count`.
+        seed: seed of the shuffles and flips.
+        process_index: index of this process's share.
         process_count: number of shares.
-        flip: mirror every second picture [H, W, C], drawn afresh at each visit, after its corruption.
-        noise_std: for an oracle, indices [n] -> noise of these examples [n]; a batch is then the tuple (examples, noise).
+        flip: mirrors each image [H, W, C] with chance 1/2, drawn anew at each visit, after its corruption.
+        noise_std: for an oracle, maps indices [n] to the std of the noise in these examples [n]; None leaves it out.
     """
 
     def __init__(
@@ -51,21 +51,23 @@ class BatchSource:
     def __len__(self) -> int:
         return np.iinfo(np.int64).max // self._batch_size
 
-    def __getitem__(self, step: int) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """Returns this process's share of batch `step`: `examples` [b, ...] and, for an oracle, `noise_std` [b]."""
         epochs, offsets = np.divmod(step * self._batch_size + self._share, len(self._examples))
         indices = np.empty_like(offsets)
         for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = self._permutation(int(epoch))[offsets[here]]
+            in_epoch = epochs == epoch
+            indices[in_epoch] = self._permutation(int(epoch))[offsets[in_epoch]]
         batch = self._examples[indices]
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]
             batch = np.where(coins.astype(bool).reshape(-1, 1, 1, 1), batch[:, :, ::-1], batch)
-        return batch if self._noise_std is None else (batch, self._noise_std(indices))
+        oracle = {} if self._noise_std is None else {"noise_std": self._noise_std(indices)}
+        return {"examples": batch, **oracle}
 
 
 class _Permutations:
-    """epoch -> its permutation. One serves many batches; two are alive where a batch straddles a boundary."""
+    """Caches the permutation of an epoch: many batches share it, and a batch may straddle two epochs."""
 
     def __init__(self, count, seed):
         self._arguments = count, seed
@@ -79,15 +81,15 @@ class _Permutations:
 
 
 def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahead: int = 8) -> Iterator:
-    """Iterates over batches `first_step`, `first_step` + 1, ...; close it to end its threads and processes.
+    """Iterates over batches `first_step`, `first_step` + 1, ...; closing the iterator ends its threads and processes.
 
     Args:
         source: the batches.
-        first_step: the first of them.
-        num_workers: worker processes; 0 reads in two threads of this one, which is best for arrays in memory. They are
-            started afresh and import this package: absl's flags, if there are any, must be parsed.
-        read_ahead: batches ready at a time (for each worker process, if there are any); 0, without workers: each is read
-            when it is asked for, which for small arrays costs less than handing it from thread to thread.
+        first_step: step of the first batch.
+        num_workers: worker processes; 0 reads in two threads of this process, which is best for arrays in memory. Workers
+            are spawned and import this package: if the program defines absl flags, they must be parsed first.
+        read_ahead: batches to prefetch, for each worker if there are workers. 0 without workers reads each batch on
+            demand, which costs less for small arrays than a hand-over between threads.
     """
     if not num_workers and not read_ahead:
         return (source[step] for step in itertools.count(first_step))
@@ -95,11 +97,11 @@ def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahe
     if not num_workers:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=read_ahead)))
     options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=read_ahead)
-    # A worker is one process that computes batch after batch: threads inside would only fight over its interpreter.
+    # A worker computes one batch after another: more threads in it would only contend for its interpreter lock.
     within = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    return iter(dataset.to_iter_dataset(within).mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent))
+    return iter(dataset.to_iter_dataset(within).mp_prefetch(options, worker_init_fn=_ignore_interrupts))
 
 
-def _leave_interrupts_to_the_parent(index: int, count: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the parent saves a checkpoint and then ends its workers."""
+def _ignore_interrupts(index: int, count: int) -> None:
+    """Ignores Ctrl-C, which a terminal sends to every process: the parent saves a checkpoint, then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Colour pictures with no download: random crops of the photographs that ship in scikit-learn and scikit-image."""
+"""Colour images without a download: random crops of the photographs in scikit-learn and scikit-image."""
 
 import importlib.resources
 import io
@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-# (package, file): photographs of the packages' own files; nothing here can trigger a download.
+# (package, file): files inside the installed packages, so reading them downloads nothing.
 PHOTOGRAPHS = (
     ("sklearn.datasets.images", "china.jpg"),
     ("sklearn.datasets.images", "flower.jpg"),
@@ -20,10 +20,10 @@ SMALLEST, LARGEST = 32, 256  # sides of the crops in pixels of the photograph
 
 
 def photo_crops(num_examples: int, seed: int, size: int) -> np.ndarray:
-    """Square crops of evenly drawn photographs, places and (on a log scale) sides of 32 to 256 pixels, resized.
+    """Draws square crops and resizes them: photograph and place are uniform, the side log-uniform in 32..256 pixels.
 
     Args:
-        num_examples: how many.
+        num_examples: number of crops.
         seed: seed of the draws.
         size: side of the result in pixels.
 

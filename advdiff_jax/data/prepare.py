@@ -1,7 +1,7 @@
-"""Prepares TFDS data sets as array_record, without TensorFlow: downloads, or takes raw archives from a folder.
+"""Prepares TFDS data sets as array_record without TensorFlow, from downloads or from raw archives in a folder.
 
-The builders are TFDS's own. What they would need TensorFlow for is done here instead: unpacking archives, reading
-CIFAR-10's binary batches and LSUN's lmdb, and encoding arrays as PNG. A set that is already there as TFRecord is converted.
+The builders are TFDS's own. This module replaces their uses of TensorFlow: it unpacks archives, reads CIFAR-10's binary
+batches and LSUN's lmdb, and encodes arrays as PNG. It converts a data set that is already prepared as TFRecord.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 
 
 def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path:
-    """Makes the data set `name` readable by `tfds_source.TfdsImages`; does nothing if it is.
+    """Prepares the data set `name` for `tfds_source.TfdsImages`; does nothing if it is prepared.
 
     Args:
         name: TFDS name, `builder` or `builder/config`.
-        data_dir: where TFDS keeps its sets; empty: TFDS's default.
-        manual_dir: a folder with the raw archives under their upstream names; empty: they are downloaded.
+        data_dir: folder of the prepared data sets; empty: TFDS's default.
+        manual_dir: folder of the raw archives under their upstream names; empty downloads them.
 
     Returns:
-        the folder of the prepared set.
+        the folder of the prepared data set.
 
     Raises:
-        UserError: an archive is missing, damaged or not to be had, the disk is too small, or lmdb is not installed.
+        UserError: an archive is missing or damaged, a download fails, the disk is too small, or lmdb is not installed.
     """
     import tensorflow_datasets as tfds
 
@@ -48,9 +48,9 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
         return _ready(folder) if "array_record" in formats else convert(folder)
     urls = {url: info for url, info in builder.url_infos.items() if _belongs(builder, url)}
     root = pathlib.Path(builder.data_dir_root)
-    # Once as archives (unless they are there), once prepared, and once unpacked on the way.
+    # The disk holds the prepared set, the unpacked archives, and the archives themselves if they are downloaded.
     _check_disk(root, (2 if manual_dir else 3) * _size(urls, manual_dir))
-    with tempfile.TemporaryDirectory(dir=_made(root), prefix="unpacked-") as scratch, contextlib.ExitStack() as opened:
+    with tempfile.TemporaryDirectory(dir=_created(root), prefix="unpacked-") as scratch, contextlib.ExitStack() as opened:
         original_manager = builder._make_download_manager
         builder._make_download_manager = lambda **kwargs: Archives(
             _local(manual_dir, urls) if manual_dir else original_manager(**kwargs).download, pathlib.Path(scratch), opened
@@ -62,13 +62,13 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
             builder.download_and_prepare(download_config=config, file_format="array_record")
         except UserError:
             raise
-        # Archives that are damaged, pages that moved, networks that are not there: each library has its own words.
+        # Damaged archives, moved pages, a missing network: each library raises exceptions of its own.
         except (OSError, EOFError, ValueError, KeyError, AssertionError, RuntimeError, tfds.download.DownloadError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise UserError(
-                f"{name} could not be prepared ({reason}): check the archives or the network, and run the command again; "
-                f"archives fetched by hand ({', '.join(_file_name(url, urls) for url in urls)}) go into a folder that is "
-                "named with --config.data.manual_dir"
+                f"config.data.tfds_name={name!r}: preparing it failed ({reason}): check the archives or the network and run "
+                f"the command again, or download {', '.join(_file_name(url, urls) for url in urls)} into a folder and set "
+                "--config.data.manual_dir"
             ) from error
     return _ready(folder)
 
@@ -78,25 +78,25 @@ def _ready(folder):
     return folder
 
 
-def _made(folder):
+def _created(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}): name another --config.data.data_dir") from error
+        raise UserError(f"creating {folder} failed ({error.strerror}): set another --config.data.data_dir") from error
     return folder
 
 
 def _check_disk(folder, needed):
-    free = shutil.disk_usage(_made(folder)).free
+    free = shutil.disk_usage(_created(folder)).free
     if needed > free:
         raise UserError(
-            f"not enough disk: about {needed / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free; make "
-            "room, or name another --config.data.data_dir"
+            f"{folder} needs about {needed / 1e9:.1f} GB of disk and has {free / 1e9:.1f} GB free: free some space, or set "
+            "another --config.data.data_dir"
         )
 
 
 def _belongs(builder, url):
-    """Checksum lists name the archives of every config of a builder; those of this one hold its name."""
+    """Says whether the archive belongs to the builder's config: checksum lists hold the archives of all its configs."""
     config = builder.builder_config
     return config is None or config.name in url
 
@@ -115,7 +115,7 @@ def _size(urls, manual_dir):
 def _existing(manual_dir):
     folder = pathlib.Path(manual_dir).expanduser()
     if not folder.is_dir():
-        raise UserError(f"config.data.manual_dir={manual_dir!r} is not a folder")
+        raise UserError(f"config.data.manual_dir={manual_dir!r} is not a folder: set a folder with the raw archives")
     return folder
 
 
@@ -125,19 +125,19 @@ def _local(manual_dir, urls) -> Callable[[str], pathlib.Path]:
     def fetch(url):
         path = folder / _file_name(url, urls)
         if not path.is_file():
-            raise UserError(f"{path} is missing: get it from {url}, or leave out --config.data.manual_dir to download")
+            raise UserError(f"{path} is missing: download it from {url}, or leave out --config.data.manual_dir")
         return path
 
     return fetch
 
 
 class Archives:
-    """What TFDS builders ask of a download manager; unpacks without TensorFlow.
+    """A download manager for TFDS builders that unpacks without TensorFlow.
 
     Args:
         fetch: url -> path of the file.
-        scratch: where archives are unpacked.
-        opened: closes archives at the end: builders read from them after the last file was named.
+        scratch: folder for unpacked archives.
+        opened: keeps archives open until the end, because builders read files after `iter_archive` has listed them all.
     """
 
     downloaded_size = 0
@@ -146,19 +146,19 @@ class Archives:
         self._fetch, self._scratch, self._opened = fetch, scratch, opened
 
     def download(self, urls):
-        """A url, or a list or dictionary of them -> paths, nested alike."""
+        """Fetches a url, or a list or dictionary of urls; returns the paths in the same structure."""
         return _map(lambda url: pathlib.Path(os.fspath(self._fetch(url))), urls)
 
     def extract(self, paths):
-        """Archives -> folders, nested alike."""
+        """Unpacks archives; returns the folders in the same structure."""
         return _map(self._extract, paths)
 
     def download_and_extract(self, urls):
-        """As `download`, then `extract`."""
+        """Fetches and unpacks archives; returns the folders in the same structure."""
         return self.extract(self.download(urls))
 
     def iter_archive(self, path) -> Iterator[tuple[str, io.BufferedIOBase]]:
-        """(name, open file) of every file in an archive, in order."""
+        """Yields (name, open file) for each file in an archive, in order."""
         import tensorflow_datasets as tfds
 
         method = tfds.download.Resource(path=path).extract_method
@@ -180,42 +180,42 @@ def _map(function, tree):
 
 
 def _encoded(examples):
-    """TFDS encodes arrays by TensorFlow; encoded files pass through it as they are."""
+    """Encodes arrays as PNG: TFDS would encode them with TensorFlow, but passes encoded files through unchanged."""
     for key, example in examples:
         image = example["image"]
         yield key, {**example, "image": _png(image) if isinstance(image, np.ndarray) else image}
 
 
-def _png(picture):
+def _png(image):
     file = io.BytesIO()
-    Image.fromarray(np.squeeze(picture)).save(file, "PNG", compress_level=1)  # decodes faster than the default's 6
+    Image.fromarray(np.squeeze(image)).save(file, "PNG", compress_level=1)  # decodes faster than the default, 6
     file.seek(0)
     return file
 
 
 def _cifar10(prefix, paths):
-    """The builder's own keys and ids from the binary batches: one byte of label, then 3 x 32 x 32 of picture."""
+    """Yields the builder's own keys and ids from binary batches: 1 byte of label, then 3 x 32 x 32 of image."""
     index = 0
     for path in paths:
         data = np.fromfile(path, np.uint8)
         if not data.size or data.size % 3073:
-            raise UserError(f"{path} is truncated: {data.size} bytes are no multiple of 3,073")
+            raise UserError(f"{path} is truncated ({data.size} bytes, not a multiple of 3,073): download the archive again")
         for row in data.reshape(-1, 3073):
-            picture = row[1:].reshape(3, 32, 32).transpose(1, 2, 0)
-            yield index, {"id": f"{prefix}{index:05d}", "label": row[0], "image": picture}
+            image = row[1:].reshape(3, 32, 32).transpose(1, 2, 0)
+            yield index, {"id": f"{prefix}{index:05d}", "label": row[0], "image": image}
             index += 1
 
 
 def _lsun(extracted_dir, file_path):
-    """The builder's own keys and ids from an lmdb of encoded pictures."""
+    """Yields the builder's own keys and ids from an lmdb of encoded images."""
     try:
         import lmdb
     except ImportError as error:
-        raise UserError("LSUN needs lmdb to be prepared: pip install 'advdiff_jax[prepare]'") from error
+        raise UserError("preparing LSUN needs lmdb: pip install 'advdiff_jax[prepare]'") from error
 
     path = pathlib.Path(extracted_dir) / file_path
     if not (path / "data.mdb").exists():
-        raise UserError(f"{path.name}.zip holds no {file_path}/data.mdb")
+        raise UserError(f"{path.name}.zip holds no {file_path}/data.mdb: download it again")
     environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
     with contextlib.closing(environment), environment.begin() as transaction:
         for index, (key, value) in enumerate(transaction.cursor()):
@@ -226,10 +226,10 @@ READERS = {"cifar10": _cifar10, "lsun": _lsun}
 
 
 def convert(folder: pathlib.Path) -> pathlib.Path:
-    """Rewrites a prepared set from TFRecord to array_record, in place and record for record; the TFRecord files go last.
+    """Rewrites a prepared data set from TFRecord to array_record in place, record by record; deletes TFRecord files last.
 
     Raises:
-        UserError: a shard is damaged, or the disk is too small for a second copy.
+        UserError: a shard is truncated, or the disk is too small for a second copy.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -248,7 +248,7 @@ def convert(folder: pathlib.Path) -> pathlib.Path:
     info["fileFormat"] = "array_record"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(info, indent=2))
-    partial.rename(path)  # from here on the set is read as array_record
+    partial.rename(path)  # from here on TFDS reads the set as array_record
     for shard in shards:
         shard.unlink()
     log.info("converted %d shards from TFRecord to array_record", len(shards))
@@ -256,7 +256,7 @@ def convert(folder: pathlib.Path) -> pathlib.Path:
 
 
 def tfrecords(path: pathlib.Path) -> Iterator[bytes]:
-    """Records of a TFRecord file: length (8 bytes), its checksum (4), data, its checksum (4).
+    """Yields the records of a TFRecord file: length (8 bytes), checksum of it (4), data, checksum of it (4).
 
     Raises:
         UserError: the file ends in the middle of a record.

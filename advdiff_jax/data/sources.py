@@ -1,25 +1,38 @@
-"""Clean data: a training set and, for evaluation, the clean truth. A new data set is one function here and one config."""
+"""Clean data: a training set, and clean draws for evaluation. A new data set is one function here and one config."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from advdiff_jax.data.pixels import Examples, to_float
 from advdiff_jax.data.subspace import Subspace
-from advdiff_jax.data.wire import Examples, to_float
+from advdiff_jax.errors import InvalidArgument
+
+
+class KnownDistribution(NamedTuple):
+    """A distribution of clean data in closed form, which `diffusion.exact` evaluates.
+
+    Attributes:
+        kind: a name in `diffusion.exact.DISTRIBUTIONS`.
+        parameters: arguments of the function with this name.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
 
 
 class Source(NamedTuple):
     """A data set before any corruption.
 
     Attributes:
-        train: clean training examples, [N, ...]: an array of float32, or a data set of uint8 pictures (see `wire`);
-            pictures are [N, H, W, C], in [-1, 1] as floats.
-        clean: (rng, n) -> n clean examples to compare samples with, [n, ...] float32; fresh draws where the law is known.
-        plane: for points near a plane, an orthonormal basis [2, D] of it; None elsewhere.
-        subspace: for pictures of a linear subspace, that subspace; None elsewhere.
-        on_the_fly: whether examples are read and corrupted when they are needed, by worker processes if so configured,
-            or held in memory and corrupted once.
+        train: clean training examples, [N, ...]: an array of float32, or a data set of uint8 images (see `pixels`);
+            images are [N, H, W, C], in [-1, 1] as floats.
+        clean: (rng, n) -> n clean examples to compare samples with, [n, ...] float32; new draws if the distribution is known.
+        plane: orthonormal basis [2, D] of the plane that holds the points; None for other data.
+        subspace: the linear subspace that holds the images; None for other data.
+        on_the_fly: True reads and corrupts examples on access, in worker processes if `data.num_workers` sets any; False
+            holds them in memory and corrupts them once.
     """
 
     train: Examples
@@ -29,11 +42,11 @@ class Source(NamedTuple):
     on_the_fly: bool = False
 
 
-def pictures(examples: Examples) -> Source:
-    """A source of uint8 pictures, read and corrupted on the fly; the clean truth is a draw of it without replacement.
+def images(examples: Examples) -> Source:
+    """Builds a source of uint8 images, read and corrupted on access; clean draws are examples without replacement.
 
     Args:
-        examples: a data set [N, H, W, C] of uint8.
+        examples: data set [N, H, W, C] of uint8.
     """
 
     def clean(rng, n):
@@ -42,8 +55,12 @@ def pictures(examples: Examples) -> Source:
     return Source(examples, clean, on_the_fly=True)
 
 
+# Orthonormal basis of the plane of `plane3d`.
+PLANE3D = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
+
+
 def plane3d(num_examples: int, seed: int, half_width: float) -> Source:
-    """The uniform square [-half_width, half_width]^2 on the plane through 0 with normal (1, 1, 1) / sqrt(3) in R^3.
+    """Builds a uniform square [-half_width, half_width]^2 on the plane through 0 with normal (1, 1, 1) / sqrt(3) in R^3.
 
     Args:
         num_examples: size of the training set.
@@ -51,24 +68,28 @@ def plane3d(num_examples: int, seed: int, half_width: float) -> Source:
         half_width: half the side of the square; its standard deviation is half_width / sqrt(3) per axis.
 
     Raises:
-        ValueError: `half_width` is not positive.
+        InvalidArgument: `half_width` is not positive.
     """
     if half_width <= 0.0:
-        raise ValueError(f"half_width must be positive, got {half_width}")
-    basis = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
+        raise InvalidArgument(f"half_width={half_width} is out of range: set a value in (0, inf)")
 
     def draw(rng, n):
-        return (rng.uniform(-half_width, half_width, (n, 2)) @ basis).astype(np.float32)
+        return (rng.uniform(-half_width, half_width, (n, 2)) @ PLANE3D).astype(np.float32)
 
-    return Source(draw(np.random.default_rng(seed), num_examples), draw, basis)
+    return Source(draw(np.random.default_rng(seed), num_examples), draw, PLANE3D)
+
+
+def plane3d_distribution(half_width: float) -> KnownDistribution:
+    """Returns the distribution of `plane3d`."""
+    return KnownDistribution("uniform_on_plane", {"basis": PLANE3D, "half_width": half_width})
 
 
 def mixture(
     num_examples: int, seed: int, dim: int, components: int, spread: float, component_std: float, outlier_fraction: float
 ) -> Source:
-    """An even mixture of isotropic Gaussians in R^dim; the training set may hold outliers, the truth never does.
+    """Builds a mixture of equally weighted isotropic Gaussians in R^dim; only the training set may hold outliers.
 
-    The means are drawn once, from N(0, spread^2 I) with a seed of their own: the law does not change with `seed`.
+    The means are drawn from N(0, spread^2 I) with a separate seed, so the distribution does not change with `seed`.
 
     Args:
         num_examples: size of the training set.
@@ -77,13 +98,13 @@ def mixture(
         components: number of Gaussians.
         spread: standard deviation of their means.
         component_std: standard deviation of each Gaussian.
-        outlier_fraction: chance in [0, 1] that a training example is instead uniform in the cube of half-width 3 spread.
+        outlier_fraction: chance in [0, 1] that a training example is uniform in the cube of half-width 3 spread instead.
 
     Raises:
-        ValueError: `outlier_fraction` outside [0, 1].
+        InvalidArgument: `outlier_fraction` outside [0, 1].
     """
     if not 0.0 <= outlier_fraction <= 1.0:
-        raise ValueError(f"outlier_fraction must lie in [0, 1], got {outlier_fraction}")
+        raise InvalidArgument(f"outlier_fraction={outlier_fraction} is out of range: set a value in [0, 1]")
     means = mixture_means(dim, components, spread)
 
     def draw(rng, n):
@@ -98,7 +119,7 @@ def mixture(
 
 
 def gaussian(num_examples: int, seed: int, stds: Sequence[float]) -> Source:
-    """Independent Gaussians of mean 0, a standard deviation a coordinate: where the transfer curve is exact.
+    """Builds independent Gaussians of mean 0 with one standard deviation per coordinate; their gain curve is exact.
 
     Args:
         num_examples: size of the training set.
@@ -106,11 +127,11 @@ def gaussian(num_examples: int, seed: int, stds: Sequence[float]) -> Source:
         stds: standard deviations, positive, [D].
 
     Raises:
-        ValueError: no std, or one that is not positive.
+        InvalidArgument: `stds` is empty or holds a number that is not positive.
     """
     scales = np.asarray(stds, np.float64)
     if scales.size == 0 or np.any(scales <= 0.0):
-        raise ValueError(f"stds must be positive, and at least one, got {stds}")
+        raise InvalidArgument(f"stds={scales.tolist()} is out of range: set one or more values in (0, inf)")
 
     def draw(rng, n):
         return (scales * rng.standard_normal((n, len(scales)))).astype(np.float32)
@@ -118,25 +139,41 @@ def gaussian(num_examples: int, seed: int, stds: Sequence[float]) -> Source:
     return Source(draw(np.random.default_rng(seed), num_examples), draw)
 
 
+def gaussian_distribution(stds: Sequence[float]) -> KnownDistribution:
+    """Returns the distribution of `gaussian`."""
+    variances = np.square(np.asarray(stds, np.float64))
+    return KnownDistribution("gaussian", {"mean": np.zeros(len(variances)), "covariance": np.diag(variances)})
+
+
+def mixture_distribution(dim: int, components: int, spread: float, component_std: float) -> KnownDistribution:
+    """Returns the distribution of the clean draws of `mixture`."""
+    parameters = {
+        "weights": np.full(components, 1.0 / components),
+        "means": mixture_means(dim, components, spread),
+        "covariances": np.tile(component_std**2 * np.eye(dim), (components, 1, 1)),
+    }
+    return KnownDistribution("mixture", parameters)
+
+
 def mixture_means(dim: int, components: int, spread: float) -> np.ndarray:
-    """Means of the Gaussians of `mixture`, [components, dim]."""
+    """Draws the means [components, dim] of the Gaussians of `mixture`."""
     return spread * np.random.default_rng(components * 1000 + dim).standard_normal((components, dim))
 
 
 def digits() -> Source:
-    """The 1,797 handwritten 8x8 digits that ship in scikit-learn, [1797, 8, 8, 1] in [-1, 1]."""
-    from sklearn.datasets import load_digits  # half a second to import, and only this source needs it
+    """Loads the 1,797 handwritten 8x8 digits of scikit-learn, [1797, 8, 8, 1] in [-1, 1]."""
+    from sklearn.datasets import load_digits  # imported here: it takes half a second, and other sources do not need it
 
-    pictures = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
+    images = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
 
     def clean(rng, n):
-        return pictures[rng.permutation(len(pictures))[:n]]
+        return images[rng.permutation(len(images))[:n]]
 
-    return Source(pictures, clean)
+    return Source(images, clean)
 
 
 def digit_labels() -> np.ndarray:
-    """Labels 0 to 9 of `digits().train`, [1797]; for the feature network of the evaluation only."""
+    """Loads the labels 0 to 9 of `digits().train`, [1797]; only the evaluation's feature network uses them."""
     from sklearn.datasets import load_digits
 
     return load_digits().target

@@ -1,4 +1,4 @@
-"""Prepared TFDS data sets, read without TensorFlow: array_record shards, random access, our own decoding."""
+"""Prepared TFDS data sets, read without TensorFlow: array_record shards with random access, decoded here."""
 
 import pathlib
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from advdiff_jax.errors import UserError
 
 
 class NotPrepared(UserError):
-    """The data set is not on disk in a form that can be read; preparing it mends that."""
+    """The data set is missing on disk, or is in a format without random access; `prepare.prepare` fixes both."""
 
 
 class TfdsImages:
-    """The `image` feature of a prepared split, still encoded, as `records.Records`.
+    """Encoded images of a prepared split, from its feature `image`, as `records.Records`.
 
     Args:
         name: TFDS name, `builder` or `builder/config`.
@@ -19,24 +19,28 @@ class TfdsImages:
         data_dir: TFDS's data_dir; empty: TFDS's own default ($TFDS_DATA_DIR or ~/tensorflow_datasets).
 
     Raises:
-        UserError: TFDS has no such data set or split, or the set has no `image`.
-        NotPrepared: it is not on disk, or in a format without random access.
+        UserError: TFDS has no such data set or split, or the data set has no feature `image`.
+        NotPrepared: the data set is missing on disk, or is in a format without random access.
     """
 
     def __init__(self, name: str, split: str, data_dir: str | pathlib.Path = ""):
-        # A second to import, and only this source needs it.
+        # Imported here: it takes a second, and other sources do not need it.
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
         self._arguments = name, split, data_dir
         builder = open_builder(name, data_dir)
         if not pathlib.Path(builder.data_dir).exists():
-            raise NotPrepared(f"the data set {name} is not in {builder.data_dir}")
+            raise NotPrepared(f"config.data.tfds_name={name!r} is not prepared: {builder.data_dir} is missing")
         formats = {file_format.value for file_format in builder.info.available_file_formats()}
         if "array_record" not in formats:
-            raise NotPrepared(f"{builder.data_dir} holds {' and '.join(sorted(formats))} files, which have no random access")
+            found = " and ".join(sorted(formats))
+            raise NotPrepared(
+                f"config.data.tfds_name={name!r} is not prepared: {builder.data_dir} holds {found} files, which have no "
+                "random access"
+            )
         if "image" not in builder.info.features:
-            raise UserError(f"the TFDS data set {name} has no feature `image`: it cannot be a set of pictures")
+            raise UserError(f"config.data.tfds_name={name!r} has no feature `image`: set a data set of images")
         try:
             self._source = builder.as_data_source(
                 split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES, file_format="array_record"
@@ -45,7 +49,7 @@ class TfdsImages:
         except ValueError as error:
             known = ", ".join(builder.info.splits)
             raise UserError(
-                f"config.data.split={split!r} of {name} cannot be read ({error}): its splits are {known}"
+                f"config.data.split={split!r} is not a split of {name} ({error}): set one of {known}, or a slice of one"
             ) from error
         self._example = tf_example_pb2.Example
 
@@ -65,7 +69,7 @@ class TfdsImages:
 
 
 def open_builder(name: str, data_dir: str | pathlib.Path):
-    """The TFDS builder of a data set, prepared or not; raises UserError for a name that TFDS does not know."""
+    """Returns the TFDS builder of a data set, prepared or not; raises UserError if TFDS has no such data set."""
     import tensorflow_datasets as tfds
 
     place = pathlib.Path(data_dir).expanduser() if str(data_dir) else None
@@ -73,4 +77,4 @@ def open_builder(name: str, data_dir: str | pathlib.Path):
         return tfds.builder(name, data_dir=place)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"config.data.tfds_name={name!r} is no data set of TFDS ({reason})") from error
+        raise UserError(f"config.data.tfds_name={name!r} is not in TFDS ({reason}): set the name of a TFDS data set") from error

@@ -1,12 +1,12 @@
-r"""Closed-form scores: laws of x0 for which everything about x_t = alpha x0 + sigma eps is known.
+r"""Closed-form scores: distributions of x0 under which all of x_t = alpha x0 + sigma eps is known.
 
-A `Law` serves any process, because its functions take alpha and sigma. Gaussians and their mixtures: with component k of
-mean m_k and covariance S_k, x_t ~ N(alpha m_k, C_k), C_k = alpha^2 S_k + sigma^2 I, and
+A `Distribution` serves any process, because its functions take alpha and sigma. Gaussians and their mixtures: if component k
+has mean m_k and covariance S_k, then x_t ~ N(alpha m_k, C_k) with C_k = alpha^2 S_k + sigma^2 I, and
 
     x0hat = m_k + alpha S_k C_k^-1 (x - alpha m_k),   eps = sigma C_k^-1 (x - alpha m_k),   Cov[x0 | x_t] = sigma^2 S_k C_k^-1
 
-mixed with the responsibilities of x_t. S_k may be singular: points on a plane are a Gaussian of rank 2. Uniform points on
-a plane factor into coordinates, each a truncated Gaussian given x_t. Tweedie's formula ties the three together:
+averaged with the posterior weights of the components. S_k may be singular: a Gaussian on a plane has rank 2. Uniform points
+on a plane factor into coordinates, each a truncated Gaussian given x_t. Tweedie's formula relates the three:
 alpha x0hat + sigma eps = x, and d x0hat / dx = alpha / sigma^2 Cov[x0 | x_t].
 """
 
@@ -20,11 +20,12 @@ import numpy as np
 
 from advdiff_jax.diffusion.parameterization import Denoised
 from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.errors import InvalidArgument
 
 LOG_2PI = math.log(2.0 * math.pi)
 
 
-class Law(NamedTuple):
+class Distribution(NamedTuple):
     """Functions of (x [B, D], alpha [B], sigma [B]), with sigma > 0.
 
     Attributes:
@@ -38,26 +39,26 @@ class Law(NamedTuple):
     log_density: Callable[..., jax.Array]
 
 
-def mixture(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Law:
-    """A mixture of K Gaussians in R^D.
+def mixture(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Distribution:
+    """Builds a mixture of K Gaussians in R^D.
 
     Args:
-        weights: [K], positive, of sum 1.
+        weights: [K], positive, with sum 1.
         means: [K, D].
         covariances: [K, D, D], symmetric and positive semi-definite.
 
     Raises:
-        ValueError: the weights are not a distribution.
+        InvalidArgument: a weight is not positive, or their sum is not 1.
     """
     weights = np.asarray(weights, np.float64)
     if np.any(weights <= 0.0) or abs(weights.sum() - 1.0) > 1e-6:
-        raise ValueError(f"weights must be positive and sum to 1, got {weights}")
+        raise InvalidArgument(f"weights={weights.tolist()} must be positive and sum to 1")
     values, vectors = np.linalg.eigh(np.asarray(covariances, np.float64))
     log_weights, means = jnp.asarray(np.log(weights), jnp.float32), jnp.asarray(means, jnp.float32)
     values, vectors = jnp.asarray(np.maximum(values, 0.0), jnp.float32), jnp.asarray(vectors, jnp.float32)
 
     def components(x, alpha, sigma):
-        """One example [D] in the eigenbasis of each component: offset, variance of x_t [K, D] and responsibility [K]."""
+        """Returns offset and variance of x_t [K, D] in each component's eigenbasis, and log p(x_t, k) [K], for x [D]."""
         offset = jnp.einsum("kd,kde->ke", x - alpha * means, vectors)
         variance = alpha**2 * values + sigma**2
         joint = log_weights - 0.5 * jnp.sum(offset**2 / variance + jnp.log(variance) + LOG_2PI, axis=-1)
@@ -68,41 +69,35 @@ def mixture(weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> 
 
     def denoise(x, alpha, sigma):
         offset, variance, joint = components(x, alpha, sigma)
-        chance = jax.nn.softmax(joint)
-        eps = sigma * jnp.einsum("k,kde,ke->d", chance, vectors, offset / variance)
-        return Denoised(chance @ component_means(offset, variance, alpha), eps)
+        posterior = jax.nn.softmax(joint)
+        eps = sigma * jnp.einsum("k,kde,ke->d", posterior, vectors, offset / variance)
+        return Denoised(posterior @ component_means(offset, variance, alpha), eps)
 
     def covariance(x, alpha, sigma):
         offset, variance, joint = components(x, alpha, sigma)
-        chance, centres = jax.nn.softmax(joint), component_means(offset, variance, alpha)
-        within = jnp.einsum("k,kde,ke,kfe->df", chance, vectors, sigma**2 * values / variance, vectors)
-        spread = centres - chance @ centres
-        return within + jnp.einsum("k,kd,ke->de", chance, spread, spread)
+        posterior, centres = jax.nn.softmax(joint), component_means(offset, variance, alpha)
+        within = jnp.einsum("k,kde,ke,kfe->df", posterior, vectors, sigma**2 * values / variance, vectors)
+        spread = centres - posterior @ centres
+        return within + jnp.einsum("k,kd,ke->de", posterior, spread, spread)
 
     def log_density(x, alpha, sigma):
         return jax.nn.logsumexp(components(x, alpha, sigma)[2])
 
-    return Law(jax.vmap(denoise), jax.vmap(covariance), jax.vmap(log_density))
+    return Distribution(jax.vmap(denoise), jax.vmap(covariance), jax.vmap(log_density))
 
 
-def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Law:
-    """N(mean [D], covariance [D, D]); the covariance may be singular."""
+def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Distribution:
+    """Builds N(mean [D], covariance [D, D]); the covariance may be singular."""
     return mixture(np.ones(1), np.asarray(mean)[None], np.asarray(covariance)[None])
 
 
-def gaussian_on_plane(basis: np.ndarray, std: float, noise_std: float = 0.0) -> Law:
-    """N(0, std^2 I) on the plane through 0 that the orthonormal rows of `basis` [P, D] span, plus N(0, noise_std^2 I)."""
-    basis = np.asarray(basis, np.float64)
-    return gaussian(np.zeros(basis.shape[1]), std**2 * basis.T @ basis + noise_std**2 * np.eye(basis.shape[1]))
-
-
-def uniform_on_plane(basis: np.ndarray, half_width: float, noise_std: float = 0.0) -> Law:
-    """Uniform on [-half_width, half_width]^P in the plane through 0, plus N(0, noise_std^2 I).
+def uniform_on_plane(basis: np.ndarray, half_width: float, noise_std: float = 0.0) -> Distribution:
+    """Builds the uniform distribution on [-half_width, half_width]^P in a plane through 0, plus N(0, noise_std^2 I).
 
     Args:
         basis: orthonormal basis of the plane, [P, D].
         half_width: half the side of the square.
-        noise_std: standard deviation of noise that belongs to the data, in all D directions.
+        noise_std: standard deviation of the noise in the data, in all D directions.
     """
     basis = np.asarray(basis, np.float64)
     across = np.linalg.svd(basis)[2][len(basis) :]  # orthonormal rows that complete the basis
@@ -110,7 +105,7 @@ def uniform_on_plane(basis: np.ndarray, half_width: float, noise_std: float = 0.
     flat = len(basis)
 
     def moments(x, alpha, sigma):
-        """One example [D] in the frame; E and Var of the clean coordinates (0 off the plane), and the variance of the rest."""
+        """Returns, for x [D], coordinates y in the frame, E and Var of the clean ones, noise variance, and log masses."""
         y, variance = frame @ x, (alpha * noise_std) ** 2 + sigma**2
         mean, spread, log_mass = jax.vmap(lambda c: _truncated(c / alpha, jnp.sqrt(variance) / alpha, half_width))(y[:flat])
         pad = jnp.zeros(len(y) - flat)
@@ -130,25 +125,25 @@ def uniform_on_plane(basis: np.ndarray, half_width: float, noise_std: float = 0.
         off = -0.5 * jnp.sum(y[flat:] ** 2 / variance + jnp.log(variance) + LOG_2PI)
         return off + jnp.sum(log_mass - jnp.log(2.0 * half_width * alpha))
 
-    return Law(jax.vmap(denoise), jax.vmap(covariance), jax.vmap(log_density))
+    return Distribution(jax.vmap(denoise), jax.vmap(covariance), jax.vmap(log_density))
 
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
 def _truncated(centre, std, half_width):
-    """Mean, variance, and log of the mass before truncation of N(centre, std^2) on [-half_width, half_width]; scalars.
+    """Computes mean and variance of N(centre, std^2) truncated to [-half_width, half_width], and its log mass there; scalars.
 
-    In terms of the normal distribution function where the interval is wide against std; by Gauss-Legendre quadrature
-    where it is narrow, because there the differences of that function cancel.
+    Uses the normal distribution function where the interval is wide against std. Where it is narrow, differences of that
+    function cancel, so Gauss-Legendre quadrature replaces it.
     """
     points = half_width * jnp.asarray(_NODES, jnp.float32)
     log_terms = jnp.log(half_width * _NODE_WEIGHTS) - 0.5 * ((points - centre) / std) ** 2 - 0.5 * LOG_2PI - jnp.log(std)
-    chance = jax.nn.softmax(log_terms)
-    narrow_mean = chance @ points
-    narrow = narrow_mean, chance @ (points - narrow_mean) ** 2, jax.nn.logsumexp(log_terms)
+    probability = jax.nn.softmax(log_terms)
+    narrow_mean = probability @ points
+    narrow = narrow_mean, probability @ (points - narrow_mean) ** 2, jax.nn.logsumexp(log_terms)
 
-    # By symmetry the centre is at or to the right of 0, so that both ends lie where log_ndtr is accurate.
+    # By symmetry the centre is taken as >= 0, so both ends lie where log_ndtr is accurate.
     sign, distance = jnp.where(centre < 0.0, -1.0, 1.0), jnp.abs(centre)
     a, b = (-half_width - distance) / std, (half_width - distance) / std
     below_a, below_b = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(b)
@@ -156,22 +151,17 @@ def _truncated(centre, std, half_width):
     at_a, at_b = (jnp.exp(-0.5 * (z**2 + LOG_2PI) - log_mass) for z in (a, b))
     shift = at_a - at_b
     mean, variance = distance + std * shift, jnp.maximum(std**2 * (1.0 + a * at_a - b * at_b - shift**2), 0.0)
-    # Far outside, where these cancel, the law is that of an exponential tail at the end (Mills' ratio).
+    # Far outside these terms cancel; there the distribution is an exponential tail at the end (Mills' ratio).
     far, reach = b < -30.0, std / jnp.maximum(-b, 1.0)
     mean, variance = jnp.where(far, half_width - reach, mean), jnp.where(far, reach**2, variance)
     wide = sign * jnp.clip(mean, -half_width, half_width), variance, log_mass
     return tuple(jnp.where(2.0 * half_width < 4.0 * std, n, w) for n, w in zip(narrow, wide, strict=True))
 
 
-def denoiser(law: Law, schedule: Schedule) -> Callable[[jax.Array, jax.Array], Denoised]:
-    """The ideal `denoise(x [B, D], t [B])`, as samplers take it."""
-    return lambda x, t: law.denoise(x, schedule.alpha(t), schedule.sigma(t))
+# The keys are the values of `data.sources.KnownDistribution.kind`.
+DISTRIBUTIONS = {"mixture": mixture, "gaussian": gaussian, "uniform_on_plane": uniform_on_plane}
 
 
-def score(law: Law, schedule: Schedule) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """grad log p(x_t): (x [B, D], t [B]) -> [B, D]."""
-
-    def of(x, t):
-        return -denoiser(law, schedule)(x, t).eps / schedule.sigma(t)[:, None]
-
-    return of
+def denoiser(distribution: Distribution, schedule: Schedule) -> Callable[[jax.Array, jax.Array], Denoised]:
+    """Builds the ideal `denoise(x [B, D], t [B])`, as samplers take it."""
+    return lambda x, t: distribution.denoise(x, schedule.alpha(t), schedule.sigma(t))

@@ -1,6 +1,6 @@
-r"""What the network predicts: eps, x0, v, the score, the flow or EDM's F; and the way from one to the others.
+r"""Parameterisations: a network predicts eps, x0, v, the score, the flow or EDM's F; each converts to x0hat and eps_hat.
 
-With x_t = alpha x0 + sigma eps, every prediction is a linear function of (x0, eps), its `target`:
+With x_t = alpha x0 + sigma eps, the `target` of every prediction is a linear function of (x0, eps):
 
     eps      eps                       (Ho et al. 2020)
     x0       x0
@@ -9,15 +9,14 @@ With x_t = alpha x0 + sigma eps, every prediction is a linear function of (x0, e
     flow     eps - x0                  (Liu et al. 2022: the velocity of the straight path)
     edm      (x0 - c_skip y) / c_out,  y = x0 + u eps, u = sigma / alpha      (Karras et al. 2022: F; see `edm`)
 
-Linearity does more than the loss needs. A shift of the state by delta with x0 held fixed is a shift of the noise by
-w = delta / sigma, so an equivariant network's prediction moves by `target(x0=0, eps=w)`: delta / sigma for eps, 0 for
-x0, alpha delta / sigma for v, -delta / sigma^2 for the score, delta / sigma for the flow, -c_skip delta / (alpha c_out) for
-edm. In each of them x0hat stays where it is: invariance of x0hat is the common form. At a fixed x_t an error of the
-prediction is a multiple of the error of x0hat that depends on t alone, so the two terms of the objective keep their ratio,
-and kappa its meaning, in every one of them.
+The penalty uses this linearity. A shift of the state by delta with x0 held fixed is a shift of the noise by w = delta / sigma,
+so an equivariant network's prediction moves by `target(x0=0, eps=w)`: delta / sigma for eps, 0 for x0, alpha delta / sigma
+for v, -delta / sigma^2 for the score, delta / sigma for the flow, -c_skip delta / (alpha c_out) for edm. In all of them x0hat
+is invariant. At a fixed x_t the prediction's error is a multiple of the error of x0hat, and the factor depends on t alone. So
+denoising term and penalty keep their ratio, and kappa its meaning, in every parameterisation.
 
-The network itself sees the state in the units of the variance-preserving process, x / sqrt(alpha^2 + sigma^2), whatever
-the process (`inputs`); for edm, x / sqrt(data_std^2 alpha^2 + sigma^2), which is c_in.
+The network sees the state in units of the variance-preserving process, x / sqrt(alpha^2 + sigma^2), in every process
+(`inputs`); for edm, x / sqrt(data_std^2 alpha^2 + sigma^2), that is c_in.
 """
 
 from collections.abc import Callable
@@ -27,13 +26,16 @@ import jax
 import jax.numpy as jnp
 
 from advdiff_jax.diffusion.schedules import Schedule, bcast
+from advdiff_jax.errors import InvalidArgument
 
 
 class Denoised(NamedTuple):
-    """Estimates of the clean data and of the noise in x_t, both of its shape: x_t = alpha x0 + sigma eps.
+    """Estimates of the clean data and of the noise in x_t, both with the shape of x_t: x_t = alpha x0 + sigma eps.
 
     Attributes:
-        variance: a network that learns its variance (Improved-DDPM) puts its raw output here, of the same shape.
+        x0: estimate of the clean data.
+        eps: estimate of the noise.
+        variance: raw variance output, of the same shape, if the network learns its variance (Improved-DDPM).
     """
 
     x0: jax.Array
@@ -45,9 +47,9 @@ class Parameterization(NamedTuple):
     """Pure functions; alpha and sigma are arrays that broadcast against the data.
 
     Attributes:
-        target: (x0, eps, alpha, sigma) -> what the network should predict; linear in (x0, eps).
-        invert: (prediction, x_t, alpha, sigma) -> `Denoised`, the (x0, eps) with that target and that x_t.
-        data_std: what the network's input is scaled for: it sees x / sqrt(data_std^2 alpha^2 + sigma^2).
+        target: (x0, eps, alpha, sigma) -> the target of the network's prediction; linear in (x0, eps).
+        invert: (prediction, x_t, alpha, sigma) -> `Denoised`, the (x0, eps) with this target and this x_t.
+        data_std: scale of the network's input, which is x / sqrt(data_std^2 alpha^2 + sigma^2).
     """
 
     target: Callable[..., jax.Array]
@@ -84,21 +86,21 @@ PARAMETERIZATIONS = {
 
 
 def edm(data_std: float = 0.5) -> Parameterization:
-    r"""EDM's preconditioning (Karras et al. 2022, table 1): x0hat = c_skip y + c_out F(c_in y), y = x_t / alpha.
+    r"""Builds EDM's preconditioning (Karras et al. 2022, table 1): x0hat = c_skip y + c_out F(c_in y), y = x_t / alpha.
 
         c_skip = d^2 / (u^2 + d^2)     c_out = u d / sqrt(u^2 + d^2)     c_in = 1 / sqrt(u^2 + d^2)     d = data_std
 
-    The network's F predicts (x0 - c_skip y) / c_out. EDM's loss weight 1 / c_out^2 on the error of x0hat is a weight of 1
-    on the error of F, which is what the objectives minimise.
+    The network's F predicts (x0 - c_skip y) / c_out. The objectives minimise the error of F with weight 1, which equals EDM's
+    loss weight 1 / c_out^2 on the error of x0hat.
 
     Args:
         data_std: standard deviation of the data, sigma_data in EDM.
 
     Raises:
-        ValueError: `data_std` is not positive.
+        InvalidArgument: `data_std` is not positive.
     """
     if data_std <= 0.0:
-        raise ValueError(f"data_std must be positive, got {data_std}")
+        raise InvalidArgument(f"data_std={data_std} must be positive")
 
     def coefficients(alpha, sigma):
         u = sigma / alpha
@@ -112,7 +114,7 @@ def edm(data_std: float = 0.5) -> Parameterization:
     def invert(prediction, x, alpha, sigma):
         skip, out = coefficients(alpha, sigma)
         x0 = skip * x / alpha + out * prediction
-        # (x - alpha x0) / sigma with x0 put in: nothing cancels where sigma is small.
+        # (x - alpha x0) / sigma with x0 substituted, so that nothing cancels where sigma is small.
         eps = (sigma / alpha) * x / alpha / ((sigma / alpha) ** 2 + data_std**2) - alpha / sigma * out * prediction
         return Denoised(x0, eps)
 
@@ -121,24 +123,24 @@ def edm(data_std: float = 0.5) -> Parameterization:
 
 TIME_INPUTS = {
     "t": lambda schedule, t: t,
-    # EDM's c_noise; the floor is the value at t_min of a discrete grid, where log 0 would follow.
+    # EDM's c_noise. The floor keeps the logarithm finite at t = 0.
     "log_noise": lambda schedule, t: 0.25 * jnp.log(jnp.maximum(schedule.noise_to_signal(t), 1e-5)),
 }
 
 
 def inputs(schedule: Schedule, parameterization: Parameterization, time_input: str = "t") -> Callable:
-    """What the network sees: (x_t [B, ...], t [B]) -> (state in units of about 1 [B, ...], time feature [B]).
+    """Builds the network's inputs: (x_t [B, ...], t [B]) -> (state in units of about 1 [B, ...], time feature [B]).
 
     Args:
         schedule: alpha and sigma.
-        parameterization: its `data_std` sets the scale.
+        parameterization: `data_std` sets the scale.
         time_input: "t", or "log_noise" for EDM's c_noise = log(sigma / alpha) / 4.
     """
     time = TIME_INPUTS[time_input]
 
     def of(x, t):
         if parameterization.data_std == 1.0:
-            scale = schedule.scale(t)  # exactly 1 for a variance-preserving process
+            scale = schedule.scale(t)  # exactly 1 in a variance-preserving process
         else:
             scale = jnp.hypot(parameterization.data_std * schedule.alpha(t), schedule.sigma(t))
         return x / bcast(scale, x), time(schedule, t)
@@ -147,7 +149,7 @@ def inputs(schedule: Schedule, parameterization: Parameterization, time_input: s
 
 
 def split_variance(prediction: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """The prediction, and the raw variance output of a network that has twice the channels of x; None for others."""
+    """Splits off the raw variance output of a network with twice the channels of x; None for other networks."""
     channels = x.shape[-1]
     return prediction[..., :channels], prediction[..., channels:] if prediction.shape[-1] > channels else None
 
@@ -158,13 +160,13 @@ def denoiser(
     predict: Callable[[jax.Array, jax.Array], jax.Array],
     clip: float | None = None,
 ) -> Callable[[jax.Array, jax.Array], Denoised]:
-    """Turns a network's prediction into `denoise(x, t) -> Denoised`, the form in which samplers use it.
+    """Turns a network's prediction into `denoise(x, t) -> Denoised`, the form that samplers use.
 
     Args:
         schedule: alpha and sigma.
-        parameterization: what `predict` predicts.
-        predict: (x [B, ...], t [B]) -> prediction [B, ...], of twice the channels if the variance is learnt.
-        clip: x0 is clipped to [-clip, clip] and eps recomputed from it, as DDPM's sampler does on pictures; None: not.
+        parameterization: of the prediction.
+        predict: (x [B, ...], t [B]) -> prediction [B, ...], with twice the channels if the variance is learnt.
+        clip: x0 is clipped to [-clip, clip] and eps recomputed from x0, as in DDPM's sampler on images; None: no clipping.
     """
 
     def denoise(x, t):

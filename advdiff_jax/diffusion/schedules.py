@@ -1,14 +1,14 @@
 r"""Noise schedules: alpha(t) and sigma(t) of x_t = alpha(t) x0 + sigma(t) eps, with eps ~ N(0, I) and t in [0, 1].
 
-A schedule is a frozen dataclass of floats that states `log_alpha(t)` and `sigma(t)`; the rest follows:
+A schedule is a frozen dataclass of floats that defines `log_alpha(t)` and `sigma(t)`; the rest follows:
 
     alpha = exp(log_alpha)
     log_snr = log(alpha^2 / sigma^2)
     noise_to_signal = sigma / alpha           "sigma" in EDM; u in formulas
     scale = sqrt(alpha^2 + sigma^2)           x / scale is the state of the variance-preserving process at the same u
 
-Every process is therefore the variance-preserving one at the time with the same u, in other units. What is said in VP
-units as a function of u (a radius, a weight) holds for all of them: `scale` carries it over.
+So every process is the variance-preserving one at the time with the same u, in other units. A radius or a weight, given in VP
+units as a function of u, holds in all of them: `scale` converts it.
 
     VP       alpha^2 + sigma^2 = 1: alpha = sqrt(abar), sigma = sqrt(1 - abar) of DDPM
     sub-VP   VP's alpha, sigma = 1 - alpha^2
@@ -18,8 +18,8 @@ units as a function of u (a radius, a weight) holds for all of them: `scale` car
 
 VP, sub-VP and VE come from Song et al. 2021 (arXiv 2011.13456), the cosine from Nichol & Dhariwal 2021 (2102.09672), EDM
 from Karras et al. 2022 (2206.00364), rectified flow from Liu et al. 2022 (2209.03003). `DDPMGrid` is the discrete
-counterpart of the VP schedules, exact at t = i / T for i = 0..T, so that a checkpoint trained with DDPM's betas means the
-same thing here.
+counterpart of the VP schedules, exact at t = i / T for i = 0..T, so that a checkpoint trained with DDPM's betas keeps its
+meaning.
 """
 
 import dataclasses
@@ -32,40 +32,40 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Base of the schedules; `t` of any shape, results of the same shape.
+    """Base of the schedules; `t` has any shape, and results have the same shape.
 
     Attributes:
-        t_min: the smallest time trained on and sampled from in continuous time; eps cannot be told from x_t at 0.
+        t_min: smallest time in training and sampling in continuous time; x_t holds no information on eps at t = 0.
     """
 
     t_min: float = 1e-3
 
     def log_alpha(self, t: jax.Array) -> jax.Array:
-        """log alpha(t); must be 0 at t = 0 and not increase."""
+        """Returns log alpha(t), which must be 0 at t = 0 and not increase."""
         raise NotImplementedError
 
     def sigma(self, t: jax.Array) -> jax.Array:
-        """Standard deviation of the noise in x_t; 0 at t = 0."""
+        """Returns the standard deviation of the noise in x_t; 0 at t = 0."""
         raise NotImplementedError
 
     def alpha(self, t: jax.Array) -> jax.Array:
-        """Scale of the signal x0 in x_t."""
+        """Returns the scale of the signal x0 in x_t."""
         return jnp.exp(self.log_alpha(t))
 
     def scale(self, t: jax.Array) -> jax.Array:
-        """sqrt(alpha^2 + sigma^2): units of the state over those of the variance-preserving process."""
+        """Returns sqrt(alpha^2 + sigma^2): units of the state over those of the variance-preserving process."""
         return jnp.hypot(self.alpha(t), self.sigma(t))
 
     def log_snr(self, t: jax.Array) -> jax.Array:
-        """log(alpha^2 / sigma^2): +inf at t = 0."""
+        """Returns log(alpha^2 / sigma^2); +inf at t = 0."""
         return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
     def noise_to_signal(self, t: jax.Array) -> jax.Array:
-        """sigma / alpha, the time variable of EDM (Karras et al. 2022)."""
+        """Returns sigma / alpha, the time variable of EDM (Karras et al. 2022)."""
         return self.sigma(t) / self.alpha(t)
 
     def time(self, noise_to_signal: jax.Array) -> jax.Array:
-        """The t in [0, 1] at which sigma / alpha has this value; the nearer end where there is none."""
+        """Returns the t in [0, 1] at which sigma / alpha has this value, clipped to [0, 1]."""
 
         def halve(_, bounds):
             low, high = bounds
@@ -77,16 +77,16 @@ class Schedule:
         return jax.lax.fori_loop(0, 48, halve, (low, jnp.ones_like(low)))[1]
 
     def vp_time(self, t: jax.Array) -> jax.Array:
-        """The time of the variance-preserving process at the same u: t itself in its own kind, VP-linear's in the others."""
+        """Returns the time of the variance-preserving process at the same u: t in a VP process, VP-linear's in the others."""
         return VPLinear().time(self.noise_to_signal(t))
 
     def training_time(self, u: jax.Array) -> jax.Array:
-        """Maps u ~ U[0, 1) to the time that training draws: uniform on [t_min, 1)."""
+        """Maps u ~ U[0, 1) to a training time, uniform on [t_min, 1)."""
         return self.t_min + (1.0 - self.t_min) * u
 
     @property
     def prior_std(self) -> float:
-        """Standard deviation of the prior from which x_1 is drawn."""
+        """Returns the standard deviation of the prior, the distribution of x_1."""
         return 1.0
 
 
@@ -115,7 +115,7 @@ class VPLinear(VariancePreserving):
         return -0.5 * t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
 
     def betas(self, num_steps: int) -> np.ndarray:
-        """DDPM's discrete betas, [num_steps], float64: 1e-4 to 0.02 for T = 1000 and the default range."""
+        """Returns DDPM's discrete betas, [num_steps], float64: 1e-4 to 0.02 for T = 1000 and the default range."""
         return np.linspace(self.beta_min / num_steps, self.beta_max / num_steps, num_steps)
 
 
@@ -123,7 +123,7 @@ class VPLinear(VariancePreserving):
 class VPCosine(VariancePreserving):
     """alpha(t) = cos(a(t)) / cos(a(0)), a(t) = pi/2 (t + offset) / (1 + offset) (Improved-DDPM, eq. 17).
 
-    The angle stops short of pi/2 where alpha^2 = `min_abar`: alpha = 0 has no log, and no x0 to predict from.
+    alpha^2 is at least `min_abar`: at alpha = 0 the logarithm is infinite and x_t holds no information on x0.
     """
 
     offset: float = 0.008
@@ -138,7 +138,7 @@ class VPCosine(VariancePreserving):
         return 0.5 * jnp.log(jnp.maximum(cosine**2, self.min_abar))
 
     def betas(self, num_steps: int) -> np.ndarray:
-        """Improved-DDPM's betas, [num_steps], float64: 1 - abar_i / abar_{i-1}, at most `max_beta`."""
+        """Returns Improved-DDPM's betas, [num_steps], float64: 1 - abar_i / abar_{i-1}, at most `max_beta`."""
         times = np.arange(num_steps + 1) / num_steps
         abar = np.cos(0.5 * np.pi * (times + self.offset) / (1.0 + self.offset)) ** 2
         return np.minimum(1.0 - abar[1:] / abar[:-1], self.max_beta)
@@ -160,14 +160,14 @@ class SubVP(VPLinear):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VE(Schedule):
-    """score_sde's VE SDE, whose diffusion is that of s(t) = sigma_min (sigma_max / sigma_min)^t.
+    """score_sde's VE SDE, with the diffusion of s(t) = sigma_min (sigma_max / sigma_min)^t.
 
-    The noise added since t = 0 has variance s(t)^2 - s(0)^2 (Song et al. 2021, eq. 29); their code drops s(0)^2, which
-    leaves sigma_min of noise in x_0.
+    The noise added since t = 0 has variance s(t)^2 - s(0)^2 (Song et al. 2021, eq. 29). Their code drops s(0)^2, which leaves
+    noise of standard deviation sigma_min in x_0.
 
     Attributes:
         sigma_min: s(0), in the data's units.
-        sigma_max: s(1); about the largest distance between two data points.
+        sigma_max: s(1), in the data's units; about the largest distance between two data points.
     """
 
     sigma_min: float = 0.01
@@ -189,10 +189,10 @@ class EDM(Schedule):
     """alpha = 1, sigma = sigma_max t: EDM's sigma(t) = t, with time in units of sigma_max (Karras et al. 2022, table 1).
 
     Attributes:
-        sigma_min: the smallest noise sampled from; t_min is sigma_min / sigma_max.
-        sigma_max: the largest.
-        log_mean: P_mean, mean of log sigma in training.
-        log_std: P_std, its standard deviation.
+        sigma_min: smallest noise level; t_min is sigma_min / sigma_max.
+        sigma_max: largest noise level.
+        log_mean: P_mean, the mean of log sigma in training.
+        log_std: P_std, the standard deviation of log sigma in training.
     """
 
     sigma_min: float = 0.002
@@ -214,7 +214,7 @@ class EDM(Schedule):
         return noise_to_signal / self.sigma_max
 
     def training_time(self, u):
-        """log sigma ~ N(log_mean, log_std^2), within [sigma_min, sigma_max]."""
+        """Maps u ~ U[0, 1) to a time with log sigma ~ N(log_mean, log_std^2), clipped to [sigma_min, sigma_max]."""
         sigma = jnp.exp(self.log_mean + self.log_std * jax.scipy.special.ndtri(u))
         return jnp.clip(sigma / self.sigma_max, self.t_min, 1.0)
 
@@ -227,7 +227,7 @@ class EDM(Schedule):
 class RectifiedFlow(Schedule):
     """The straight path alpha = 1 - (1 - min_alpha) t, sigma = t.
 
-    It stops where alpha = `min_alpha`, for the reason given at `VPCosine`.
+    The path ends at alpha = `min_alpha`, for the reason given at `VPCosine`.
     """
 
     min_alpha: float = 1e-3
@@ -243,11 +243,11 @@ class RectifiedFlow(Schedule):
 class DDPMGrid(VariancePreserving):
     """The discrete grid of DDPM: abar_i = prod_{j <= i} (1 - beta_j) at t = i / num_steps; abar_0 = 1.
 
-    Between grid points log abar is interpolated linearly (each interval a constant-rate VP process), so the schedule is
-    defined, and differentiable, for every t. DDPM's own index of the time t is `i - 1 = t * num_steps - 1`.
+    Between grid points log abar is interpolated linearly (each interval is a constant-rate VP process), so the schedule is
+    defined and differentiable for every t. DDPM's own index of the time t is `i - 1 = t * num_steps - 1`.
 
     Attributes:
-        continuous: the schedule whose `betas(num_steps)` are used.
+        continuous: schedule that gives `betas(num_steps)`.
         num_steps: T, 1000 in DDPM.
     """
 
@@ -271,20 +271,5 @@ class DDPMGrid(VariancePreserving):
 
 
 def bcast(values: jax.Array, like: jax.Array) -> jax.Array:
-    """Per-example `values` [B] with trailing axes of length 1, to multiply `like` [B, ...]."""
+    """Reshapes per-example `values` [B] to broadcast against `like` [B, ...]."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
-
-
-def diffuse(schedule: Schedule, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
-    """The one equation: x_t = alpha(t) x0 + sigma(t) eps.
-
-    Args:
-        schedule: alpha and sigma.
-        x0: data, [B, ...].
-        eps: standard normal noise, of the shape of `x0`.
-        t: times, [B].
-
-    Returns:
-        x_t, of the shape of `x0`.
-    """
-    return bcast(schedule.alpha(t), x0) * x0 + bcast(schedule.sigma(t), x0) * eps

@@ -27,26 +27,21 @@ class Rates(NamedTuple):
 
 
 def rates(schedule: Schedule, t: jax.Array) -> Rates:
-    """f, g^2, alpha' and sigma' of the module docstring at a scalar time t > 0."""
+    """Computes f, g^2, alpha' and sigma' of the module docstring at a scalar time t > 0."""
     t = jnp.asarray(t, jnp.float32)
     drift = jax.grad(schedule.log_alpha)(t)
     sigma, sigma_rate = jax.value_and_grad(schedule.sigma)(t)
     return Rates(drift, 2.0 * sigma * (sigma_rate - drift * sigma), jax.grad(schedule.alpha)(t), sigma_rate)
 
 
-def forward_step(schedule: Schedule, noise: jax.Array, x: jax.Array, t: jax.Array, s: jax.Array) -> jax.Array:
-    """Euler-Maruyama step of the forward SDE from the time t to s > t; noise ~ N(0, I) of the shape of x."""
-    f, g2, *_ = rates(schedule, t)
-    return x + (s - t) * f * x + jnp.sqrt(g2 * (s - t)) * noise
-
-
 def reverse_drift(schedule: Schedule, estimate: Denoised, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Drift of the reverse SDE at (x, scalar t), given the estimate there; and g^2."""
-    f, g2, *_ = rates(schedule, t)
-    return f * x + g2 / schedule.sigma(t) * estimate.eps, g2
+    """Returns the drift of the reverse SDE at (x, scalar t), given the estimate at x, and g^2."""
+    found = rates(schedule, t)
+    g2 = found.diffusion_squared
+    return found.drift * x + g2 / schedule.sigma(t) * estimate.eps, g2
 
 
 def velocity(schedule: Schedule, estimate: Denoised, t: jax.Array) -> jax.Array:
-    """dx/dt of the probability-flow ODE at the scalar time t, given the estimate at x_t."""
-    _, _, alpha_rate, sigma_rate = rates(schedule, t)
-    return alpha_rate * estimate.x0 + sigma_rate * estimate.eps
+    """Returns dx/dt of the probability-flow ODE at the scalar time t, given the estimate at x_t."""
+    found = rates(schedule, t)
+    return found.alpha_rate * estimate.x0 + found.sigma_rate * estimate.eps

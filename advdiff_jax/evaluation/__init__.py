@@ -1,1 +1,1 @@
-"""What came out: known truth, fidelity, memorisation, and the report that shows them."""
+"""Measures on samples and models (known truth, fidelity, memorisation, overfitting), and the figures and report of a run."""

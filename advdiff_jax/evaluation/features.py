@@ -1,7 +1,7 @@
-"""Feature networks for the Frechet distance; each maps pictures [N, H, W, C] in [-1, 1] to features [N, F].
+"""Feature networks for the Frechet distance; each maps images [N, H, W, C] in [-1, 1] to features [N, F].
 
-`digits_cnn` is trained here, on clean digits, the first time it is needed, and cached. It hardly minds noise, so read it
-next to `noise_energy`: a noise-blind distance alone hides the noise.
+`digits_cnn` is trained here on clean digits at its first use, and cached. Its features hardly see noise: read its distance
+beside `noise_energy`.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import optax
 
 from advdiff_jax import cache
 from advdiff_jax.data import sources
+from advdiff_jax.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ Features = Callable[[np.ndarray], np.ndarray]
 
 
 class DigitsCNN(nn.Module):
-    """Two convolutions and a hidden layer of 64 units (the features), then 10 logits."""
+    """Two convolutions, a hidden layer of 64 units (the features), and 10 logits."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -36,9 +37,9 @@ class DigitsCNN(nn.Module):
         return features, nn.Dense(10)(features)
 
 
-def _train_digits_cnn(pictures: np.ndarray, labels: np.ndarray, steps: int = 600, batch_size: int = 128):
+def _train_digits_cnn(images: np.ndarray, labels: np.ndarray, steps: int = 600, batch_size: int = 128):
     network, optimizer = DigitsCNN(), optax.adam(1e-3)
-    params = network.init(jax.random.key(0), pictures[:1])
+    params = network.init(jax.random.key(0), images[:1])
     opt_state = optimizer.init(params)
 
     @jax.jit
@@ -51,30 +52,30 @@ def _train_digits_cnn(pictures: np.ndarray, labels: np.ndarray, steps: int = 600
 
     rng = np.random.default_rng(0)
     for _ in range(steps):
-        chosen = rng.integers(len(pictures), size=batch_size)
-        params, opt_state = step(params, opt_state, pictures[chosen], labels[chosen])
+        chosen = rng.integers(len(images), size=batch_size)
+        params, opt_state = step(params, opt_state, images[chosen], labels[chosen])
     return params
 
 
 def digits_cnn(cache_dir: str = "") -> Features:
-    """The classifier of clean digits; 64 features.
+    """Builds the features of a classifier of clean digits, images [N, 8, 8, 1] -> [N, 64].
 
     Args:
-        cache_dir: where its parameters are kept; empty: `advdiff_jax.cache`. A cache that cannot be read or written
-            costs three seconds of training and a warning.
+        cache_dir: folder of its parameters; empty: `advdiff_jax.cache`. An unusable cache costs three seconds of training
+            and a warning.
 
-    The function returned raises ValueError for pictures that are not 8x8 and grey.
+    The returned function raises InvalidArgument for images of another shape.
     """
-    pictures, labels = sources.digits().train, sources.digit_labels()
-    # The name holds all that the parameters depend on: the pictures, and this file.
-    digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + pathlib.Path(__file__).read_bytes()).hexdigest()
+    images, labels = sources.digits().train, sources.digit_labels()
+    # The parameters depend on the images and on this file, so the name does.
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes() + pathlib.Path(__file__).read_bytes()).hexdigest()
     path = pathlib.Path(cache_dir or cache.directory()) / f"digits_cnn-{digest[:12]}.msgpack"
     network = DigitsCNN()
-    like = jax.eval_shape(lambda: network.init(jax.random.key(0), pictures[:1]))
+    like = jax.eval_shape(lambda: network.init(jax.random.key(0), images[:1]))
     try:
         params = flax.serialization.from_bytes(like, path.read_bytes())
     except (OSError, ValueError):
-        params = _train_digits_cnn(pictures, labels)
+        params = _train_digits_cnn(images, labels)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}")
@@ -85,8 +86,8 @@ def digits_cnn(cache_dir: str = "") -> Features:
     apply = jax.jit(lambda x: network.apply(params, x)[0])
 
     def features(x):
-        if x.shape[1:] != pictures.shape[1:]:
-            raise ValueError(f"digits_cnn takes pictures of shape {pictures.shape[1:]}, not {x.shape[1:]}")
+        if x.shape[1:] != images.shape[1:]:
+            raise InvalidArgument(f"digits_cnn takes images of shape {images.shape[1:]}, not {x.shape[1:]}")
         return np.asarray(apply(x))
 
     return features

@@ -1,13 +1,15 @@
-"""How close samples are to clean pictures, and how much noise is left in them."""
+"""Measures the distance of samples to clean images, and the noise left in them."""
 
 import numpy as np
 
+from advdiff_jax.errors import InvalidArgument
+
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared 2-Wasserstein distance of the Gaussians fitted to two feature sets [N, F], [M, F] (Heusel et al. 2017).
+    """Computes the squared 2-Wasserstein distance of Gaussians fitted to features [N, F], [M, F] (Heusel et al. 2017).
 
     The trace of the square root of C_a C_b is the sum of the singular values of R_a^T R_b, for any roots R R^T = C. Units
-    that are always 0 make a covariance singular, where a matrix square root of the product (POT's too) can return NaN.
+    that are always 0 make a covariance singular: there a matrix square root of the product (POT's too) can return NaN.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariances = [np.cov(x, rowvar=False) for x in (a, b)]
@@ -21,19 +23,19 @@ def _root(covariance):
 
 
 def noise_energy(samples: np.ndarray, clean: np.ndarray, directions: int) -> float:
-    """Root mean square of samples in the directions of the clean data's smallest variance, in the data's units.
+    """Computes the RMS of samples in the directions of the clean data's smallest variance, in the data's units.
 
     Args:
         samples: [N, ...].
-        clean: clean data, [M, ...]; directions and mean are theirs.
-        directions: how many principal directions, the smallest.
+        clean: clean data, [M, ...], which give the mean and the principal directions.
+        directions: number of directions, those of smallest variance.
 
     Raises:
-        ValueError: not 1 <= `directions` <= dimension.
+        InvalidArgument: not 1 <= `directions` <= dimension.
     """
     flat = clean.reshape(len(clean), -1).astype(np.float64)
     if not 1 <= directions <= flat.shape[1]:
-        raise ValueError(f"need 1 to {flat.shape[1]} directions, got {directions}")
+        raise InvalidArgument(f"need 1 to {flat.shape[1]} directions, got {directions}")
     mean = flat.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))  # ascending
     quiet = (samples.reshape(len(samples), -1) - mean) @ vectors[:, :directions]

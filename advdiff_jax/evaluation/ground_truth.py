@@ -1,20 +1,21 @@
-"""Errors against a law that is known exactly."""
+"""Measures errors against a distribution that is known exactly."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import ot
 
-from advdiff_jax.evaluation.fields import Field, Model
+from advdiff_jax.diffusion.model import Model
+from advdiff_jax.evaluation.score_field import Field
 from advdiff_jax.sampling import likelihood
 
 
 def plane(samples: np.ndarray, clean: np.ndarray, basis: np.ndarray) -> dict[str, float]:
-    """Distance to the plane, and how much of the spread on it is kept.
+    """Computes the distance of samples to the plane, and the share of the spread on it that they keep.
 
     Args:
         samples: [N, D].
-        clean: draws of the true law, [M, D].
+        clean: draws of the true distribution, [M, D].
         basis: orthonormal basis of the plane through 0, [2, D].
 
     Returns:
@@ -28,16 +29,16 @@ def plane(samples: np.ndarray, clean: np.ndarray, basis: np.ndarray) -> dict[str
 
 
 def wasserstein2(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact 2-Wasserstein distance of two equally weighted point sets [N, D] and [M, D] (POT's network simplex)."""
+    """Computes the exact 2-Wasserstein distance of equally weighted points [N, D] and [M, D] (POT's network simplex)."""
     cost = ot.dist(a.astype(np.float64), b.astype(np.float64))
     return float(np.sqrt(ot.emd2([], [], cost, numItermax=10_000_000)))
 
 
 def wasserstein2_in_parts(a: np.ndarray, b: np.ndarray, points: int) -> float:
-    """Root mean square of `wasserstein2` over parts of at most `points` points of two sets of one size, [N, D] each.
+    """Computes the root mean square of `wasserstein2` over parts of at most `points` points of two sets, [N, D] each.
 
-    The cost of the exact distance grows faster than the square of its points, and a single draw of some thousand is much luck
-    where a law has far modes: of many parts the luck averages out, while what finite sets add stays that of `points`.
+    The cost of the exact distance grows faster than the square of its points. Where a distribution has distant modes, chance
+    dominates a single draw of some thousand points. Chance averages out over many parts; the bias stays that of `points`.
     """
     parts = -(-len(a) // points)
     squares = [wasserstein2(x, y) ** 2 for x, y in zip(np.array_split(a, parts), np.array_split(b, parts), strict=True)]
@@ -45,15 +46,16 @@ def wasserstein2_in_parts(a: np.ndarray, b: np.ndarray, points: int) -> float:
 
 
 def score_error(model: Model, truth: Model, clean: np.ndarray, levels: np.ndarray, key: jax.Array) -> float:
-    """Mean square of eps_hat - eps, per dimension: the error of the score in units of eps, i.e. times sigma.
+    """Computes the mean square of eps_hat - eps per dimension: the error of the score in units of eps, i.e. times sigma.
+
+    0 is perfect. A model that predicts 0 has 1 where the noise dominates the data.
 
     Args:
         model: the network's denoiser.
-        truth: the exact one, of the law of the clean data.
-        clean: draws of that law, [N, D]; x_t is made of them.
+        truth: the exact denoiser of clean data.
+        clean: draws of the clean distribution, [N, D], which x_t is made of.
         levels: values of u = sigma / alpha to average over, [L], in the data's units; those of `evaluation.score_range`
-            are even in log u, so that the number does not depend on the process. 0 is perfect; 1 is a model that says 0
-            where the noise cannot be told from the data.
+            are evenly spaced in log u, so that the error does not depend on the process.
         key: of the noise.
 
     Returns:
@@ -73,16 +75,16 @@ def score_error(model: Model, truth: Model, clean: np.ndarray, levels: np.ndarra
 
 
 def grid_error(found: Field, wanted: Field) -> float:
-    """Root mean square of u (eps_hat - eps) over two fields' levels and grid: the error of x0hat, in the data's units.
+    """Computes the RMS of u (eps_hat - eps) over levels and grid of two fields: the error of x0hat, in the data's units.
 
-    A grid reaches far from the data, where eps grows without bound as u falls; x0hat does not.
+    Far from the data, where the grid reaches, eps grows without bound as u falls; x0hat does not.
     """
     error = found.levels[:, None, None] * (found.noise - wanted.noise)
     return float(np.sqrt(np.mean(error**2)))
 
 
 def bits_per_dimension(model: Model, points: np.ndarray, key: jax.Array, probes: int, bin_width: float) -> float:
-    """Mean of -log2 p(x) per dimension over clean points [N, ...], p the model's law; see `sampling.likelihood`."""
+    """Computes the mean of -log2 p(x) per dimension over clean points [N, ...], p the model's; see `sampling.likelihood`."""
     keys = jax.random.split(key, len(points))
     solve = jax.jit(lambda x: likelihood.log_likelihood(model.schedule, model.denoise, keys, x, probes=probes))
     bits = likelihood.bits_per_dimension(solve(jnp.asarray(points)), int(np.prod(points.shape[1:])), bin_width)

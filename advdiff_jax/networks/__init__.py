@@ -1,1 +1,1 @@
-"""Score networks in Flax Linen, used through the pure pair `init` / `apply`: (x [B, ...], t [B]) -> [B, ...]."""
+"""Score networks in Flax Linen, used through the pure functions `init` and `apply`: (x [B, ...], t [B]) -> [B, ...]."""

@@ -1,4 +1,4 @@
-"""The blocks of the Improved-DDPM U-Net (Nichol & Dhariwal 2021), channels last; norms and softmax stay in float32."""
+"""Blocks of the Improved-DDPM U-Net (Nichol & Dhariwal 2021), channels last; norms and softmax stay in float32."""
 
 import math
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def sinusoidal_embedding(t: jax.Array, features: int, max_period: float = 10_000.0) -> jax.Array:
-    """Transformer embedding of a time (DDPM): [B] -> [B, features], cosines then sines of geometric frequencies."""
+    """Computes DDPM's transformer embedding of times: [B] -> [B, features], cosines then sines of geometric frequencies."""
     half = features // 2
     frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half) / half)
     angles = t[:, None] * frequencies
@@ -16,25 +16,25 @@ def sinusoidal_embedding(t: jax.Array, features: int, max_period: float = 10_000
 
 
 def group_norm(x: jax.Array, name: str) -> jax.Array:
-    """GroupNorm as in DDPM: 32 groups, fewer where they would hold under 4 channels or not divide the channels."""
+    """Applies GroupNorm as in DDPM: 32 groups, or fewer, so that a group has at least 4 channels and all have equally many."""
     channels = x.shape[-1]
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, epsilon=1e-5, dtype=jnp.float32, name=name)(x)
 
 
 def conv3x3(features: int, dtype: jnp.dtype, stride: int = 1, zero: bool = False, name: str | None = None) -> nn.Conv:
-    """A 3x3 convolution; `zero` starts it at zero, so that a residual block starts as the identity."""
+    """Builds a 3x3 convolution; `zero` initialises its kernel to zero, so that a residual block starts as the identity."""
     init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     return nn.Conv(features, (3, 3), (stride, stride), padding=1, dtype=dtype, kernel_init=init, name=name)
 
 
 class ResBlock(nn.Module):
-    """GroupNorm, SiLU, conv; the time embedding added or as scale and shift; GroupNorm, SiLU, dropout, conv; skip.
+    """Residual block: GroupNorm, SiLU, conv; time embedding; GroupNorm, SiLU, dropout, conv; skip.
 
     Attributes:
-        features: channels out.
-        dropout: rate of the dropout before the second convolution.
-        scale_shift: the embedding scales and shifts the second norm (Improved-DDPM) instead of being added (DDPM).
+        features: output channels.
+        dropout: dropout rate before the second convolution.
+        scale_shift: the embedding scales and shifts the second norm (Improved-DDPM); otherwise it is added (DDPM).
         dtype: compute dtype of the convolutions.
     """
 
@@ -61,7 +61,7 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Residual self-attention over the positions of a picture, [B, H, W, C] -> the same, with zero-initialised output.
+    """Residual self-attention over the positions of an image, [B, H, W, C] -> [B, H, W, C]; its output starts at zero.
 
     Attributes:
         heads: number of heads; must divide the channels.
@@ -89,6 +89,6 @@ def downsample(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
 
 
 def upsample(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
-    """Doubles the resolution: nearest neighbour, then a convolution."""
+    """Doubles the resolution by nearest-neighbour upsampling and a convolution."""
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     return conv3x3(x.shape[-1], dtype, name=name)(x)

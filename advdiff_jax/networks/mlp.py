@@ -1,4 +1,4 @@
-"""A multilayer perceptron for points."""
+"""Multilayer perceptron for points."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ from advdiff_jax.networks.layers import sinusoidal_embedding
 
 
 class MLP(nn.Module):
-    """Predicts an array of the shape of x [B, D] (times `outputs`) at times t [B]; the time embedding enters every layer.
+    """Maps x [B, D] at times t [B] to a prediction [B, outputs * D]; the time embedding enters every layer.
 
     Attributes:
         width: units of each hidden layer.
@@ -16,7 +16,7 @@ class MLP(nn.Module):
         time_features: width of the sinusoidal embedding.
         time_scale: the embedding sees `time_scale * t`.
         dtype: compute dtype; parameters and output are float32.
-        outputs: channels out over channels in; 2 where the variance is learnt as well.
+        outputs: output channels over input channels; 2 if the variance is learnt as well.
     """
 
     width: int = 128

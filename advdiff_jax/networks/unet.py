@@ -1,4 +1,4 @@
-"""The U-Net of DDPM (Ho et al. 2020) and Improved-DDPM (Nichol & Dhariwal 2021)."""
+"""U-Net of DDPM (Ho et al. 2020) and Improved-DDPM (Nichol & Dhariwal 2021)."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.networks.layers import (
     ResBlock,
     SelfAttention,
@@ -18,22 +19,23 @@ from advdiff_jax.networks.layers import (
 
 
 class UNet(nn.Module):
-    """Predicts an array of the shape of x [B, H, W, C] (C times `outputs`) at times t [B].
+    """Maps images x [B, H, W, C] at times t [B] to a prediction [B, H, W, outputs * C].
 
     Attributes:
         base_channels: channels at full resolution.
         channel_mults: channels of each level over `base_channels`; each level after the first has half the resolution.
-        res_blocks: residual blocks of a level on the way down (one more on the way up).
-        attention_resolutions: heights of the feature maps at which self-attention is applied.
-        heads: attention heads.
+        res_blocks: residual blocks of a level on the way down; the way up has one more.
+        attention_resolutions: heights of the feature maps that get self-attention; the middle always has it.
+        heads: attention heads; must divide the channels of each level with attention.
         dropout: dropout rate in the residual blocks.
         scale_shift: Improved-DDPM's scale-shift norm instead of DDPM's addition of the time embedding.
         time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
         dtype: compute dtype; parameters and output are float32.
-        outputs: channels out over channels in; 2 where the variance is learnt as well.
+        outputs: output channels over input channels; 2 if the variance is learnt as well.
 
     Raises:
-        ValueError: H or W is not divisible by 2^(levels - 1).
+        InvalidArgument: there is no level, H or W is not divisible by 2^(levels - 1), or `heads` does not divide the
+            channels of a level with attention.
     """
 
     base_channels: int = 128
@@ -49,9 +51,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
-        factor = 2 ** (len(self.channel_mults) - 1)
-        if x.shape[1] % factor or x.shape[2] % factor:
-            raise ValueError(f"pictures of {x.shape[1]}x{x.shape[2]} cannot be halved {len(self.channel_mults) - 1} times")
+        self._check(x.shape[1], x.shape[2])
         embedding = self._embed(t)
 
         def block(h, features, name):
@@ -82,6 +82,24 @@ class UNet(nn.Module):
 
         h = nn.silu(group_norm(h, "norm_out"))
         return conv3x3(self.outputs * x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
+
+    def _check(self, height, width):
+        mults = tuple(self.channel_mults)
+        if not mults:
+            raise InvalidArgument("channel_mults=() has no level: set one multiple for each level, such as (1, 2, 2)")
+        factor = 2 ** (len(mults) - 1)
+        if height % factor or width % factor:
+            raise InvalidArgument(
+                f"channel_mults={mults} needs images divisible by {factor}, not {height}x{width}: set fewer levels"
+            )
+        for level, mult in enumerate(mults):
+            middle = level == len(mults) - 1  # has the last level's channels
+            attends = middle or height // 2**level in self.attention_resolutions
+            if attends and mult * self.base_channels % self.heads:
+                raise InvalidArgument(
+                    f"heads={self.heads} does not divide the {mult * self.base_channels} channels of level {level}, which has "
+                    "attention: set a divisor"
+                )
 
     def _embed(self, t):
         width = 4 * self.base_channels

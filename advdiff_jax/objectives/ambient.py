@@ -1,28 +1,31 @@
-r"""Ambient denoising (Daras et al., arXiv 2404.10177, 2411.02780): learns the clean law from data of known noise.
+r"""Ambient denoising (Daras et al., arXiv 2404.10177, 2411.02780): learns the clean distribution from data with known noise.
 
-An example x_n = x0 + s n carries Gaussian noise of std s, its own. In noise-to-signal u = sigma / alpha, with y = x_t / alpha
-and D the estimate of x0 (their VE form; u is their sigma_t, s their sigma_n): for u > s
+An example x_n = x0 + s n carries Gaussian noise with its own standard deviation s. With noise-to-signal u = sigma / alpha,
+y = x_t / alpha and D the estimate of x0 (the papers' VE form, where u is sigma_t and s is sigma_n), for u > s:
 
     y = x_n + sqrt(u^2 - s^2) z,     || (1 - s^2/u^2) D(y) + (s^2/u^2) y - x_n ||^2 u^4 / (u^2 - s^2)^2
 
-The prediction of x_n is linear in D, and the published weight is what makes its error that of D itself: the loss equals
+The prediction of x_n is linear in D, and the published weight turns its error into the error of D itself. The loss equals
 
     || D(y) - x~ ||^2     x~ = x_n - s^2 / sqrt(u^2 - s^2) z,     and y = x~ + u e~ with e~ = u / sqrt(u^2 - s^2) z
 
-Hence here it is plain denoising with the target of (x~, e~), in any process and any parameterisation. E[x~ | y] = E[x0 | y],
-so the best D is the clean posterior mean; a clean example (s = 0) has x~ = x0, e~ = z: the loss is that of `denoising`.
+So the code is plain denoising with the target of (x~, e~), in any process and any parameterisation. E[x~ | y] = E[x0 | y],
+so the optimal D is the clean posterior mean. A clean example (s = 0) has x~ = x0 and e~ = z, hence the loss of `denoising`.
 
-An example says nothing about u <= s, and next to it its target varies like 1 / (u^2 - s^2): it is used for u > (1 + margin) s.
-A time drawn below is drawn again from the same law above (their code, too, draws each time above the example's level).
-So every example counts in every batch, unless the process never reaches its noise: then its loss is 0.
+An example carries no information on u <= s, and just above s the variance of its target grows like 1 / (u^2 - s^2). It is
+therefore used for u > (1 + margin) s. A time drawn below that level is drawn again, from the training distribution above it
+(the authors' code also draws each time above the example's level). So every example contributes to every batch. If the
+process never reaches an example's noise, its loss is 0.
 """
 
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax import rng
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
-from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance, normal
+from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
 
 
 def ambient(
@@ -38,31 +41,32 @@ def ambient(
         schedule: alpha and sigma.
         parameterization: what the network predicts.
         margin: examples are used where u > (1 + margin) s.
-        guess: one s for all examples, in the data's units; None: the objective is told that of each.
-        variance_loss: must be `no_variance`: the bound on the clean likelihood needs clean data.
+        guess: one s for all examples, in the data's units; None: the objective takes the s of each example.
+        variance_loss: must be `no_variance`, because the bound on the clean likelihood needs clean data.
 
     Returns:
-        objective(predict, keys [B], x0 [B, ...], t [B], noise_std [B]) -> (loss [B], aux); without `noise_std` for a guess.
+        objective(predict, keys [B], x0 [B, ...], t [B], noise_std [B]) -> (loss [B], aux); with a guess it takes no
+        `noise_std`.
 
     Raises:
-        ValueError: `margin` is not positive, `guess` is negative, or a variance is to be learnt.
+        InvalidArgument: `margin` is not positive, `guess` is negative, or `variance_loss` is not `no_variance`.
     """
     if margin <= 0.0 or (guess or 0.0) < 0.0:
-        raise ValueError(f"need margin > 0 and a guess >= 0 of the noise, got {margin} and {guess}")
+        raise InvalidArgument(f"need margin > 0 and guess >= 0, got {margin} and {guess}")
     if variance_loss is not no_variance:
-        raise ValueError("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
+        raise InvalidArgument("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
 
     def objective(predict, keys, x0, t, noise_std):
-        noise_keys, time_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        noise_keys, time_keys = rng.split(keys, 2)
         lowest = (1.0 + margin) * noise_std
-        again = _time_above(schedule, lowest, jax.vmap(jax.random.uniform)(time_keys))
+        again = _time_above(schedule, lowest, rng.uniform(time_keys))
         t = jnp.where(schedule.noise_to_signal(t) > lowest, t, again)
         u = schedule.noise_to_signal(t)
         usable = u > lowest
-        # Where it is not usable the loss is dropped; its gradient must be finite all the same.
+        # An unusable example's loss is dropped below; its gradient must still be finite.
         rest = bcast(jnp.where(usable, jnp.sqrt(jnp.maximum(1.0 - (noise_std / u) ** 2, 1e-6)), 1.0), x0)
 
-        z = normal(noise_keys, x0)
+        z = rng.normal(noise_keys, x0)
         alpha, sigma, s = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0), bcast(noise_std, x0)
         x = alpha * x0 + sigma * rest * z
         target = parameterization.target(x0 - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)
@@ -76,7 +80,7 @@ def ambient(
 
 
 def _time_above(schedule, lowest, v):
-    """A time drawn as training draws it, given that sigma / alpha is above `lowest`; v ~ U[0, 1), all of shape [B]."""
+    """Draws a training time, conditional on sigma / alpha > `lowest`; v ~ U[0, 1), all of shape [B]."""
 
     def halve(_, bounds):
         low, high = bounds
@@ -84,5 +88,5 @@ def _time_above(schedule, lowest, v):
         below = schedule.noise_to_signal(schedule.training_time(middle)) <= lowest
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    share = jax.lax.fori_loop(0, 24, halve, (jnp.zeros_like(v), jnp.ones_like(v)))[1]  # of the times that lie below
+    share = jax.lax.fori_loop(0, 24, halve, (jnp.zeros_like(v), jnp.ones_like(v)))[1]  # of training times with u <= lowest
     return schedule.training_time(share + (1.0 - share) * v)

@@ -1,10 +1,10 @@
-r"""AT_Diff (Wang et al. ICLR 2025, arXiv 2502.17099): denoising of a moved state, anchored on the true noise.
+r"""AT_Diff (Wang et al. ICLR 2025, arXiv 2502.17099): denoising of a perturbed state, anchored on the true noise.
 
     L(delta) = || eps_th(x_t + delta, t) - ( eps + sg[delta] / sigma(t) ) ||^2
 
-Unlike the paper of `equivariance` there is no clean branch: the target follows the true noise, not the prediction at
-x_t. In any parameterisation the target is linear in (x0, eps) and moves by target(0, delta / sigma). Who chooses delta is
-not this file's business: `training.free` ascends on it with the gradient that the update of the parameters computes anyway.
+Unlike `robust` it has no clean branch: the target follows the true noise, not the prediction at x_t. In any
+parameterisation the target is linear in (x0, eps) and moves by target(0, delta / sigma). The caller chooses delta:
+`training.free_adversarial` ascends on it with the gradient that the update of the parameters computes anyway.
 """
 
 import jax
@@ -20,11 +20,11 @@ def at_diff(schedule: Schedule, parameterization: Parameterization, variance_los
     Args:
         schedule: alpha and sigma.
         parameterization: what the network predicts.
-        variance_loss: terms to add for a learnt variance, at the moved state, as for `denoising`.
+        variance_loss: terms to add for a learnt variance, as for `denoising`, at the perturbed state.
 
     Returns:
         objective(predict, keys [B], x0 [B, ...], t [B], delta [B, ...]) -> (loss [B], aux); delta in the units of x_t.
-        The gradient to delta goes through the network alone (the paper's sg).
+        The gradient to delta flows through the network alone (the paper's sg).
     """
 
     def objective(predict, keys, x0, t, delta):

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax import rng
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 
 class Noised(NamedTuple):
-    """A noised batch: x_t, what the network should predict there, and alpha(t), sigma(t) broadcast against it."""
+    """A noised batch: x_t, the network's target, and alpha(t), sigma(t) broadcast against x_t."""
 
     x: jax.Array
     target: jax.Array
@@ -20,45 +21,41 @@ class Noised(NamedTuple):
 
 
 def mean_square(error: jax.Array) -> jax.Array:
-    """Mean of the squares over all axes but the first: [B, ...] -> [B]."""
+    """Averages the squares over all axes but the first: [B, ...] -> [B]."""
     return jnp.mean(error.reshape(error.shape[0], -1) ** 2, axis=-1)
-
-
-def normal(keys: jax.Array, like: jax.Array) -> jax.Array:
-    """N(0, I) of the shape and dtype of `like` [B, ...], each example from its own key [B]."""
-    return jax.vmap(lambda key, x: jax.random.normal(key, x.shape, x.dtype))(keys, like)
 
 
 def add_noise(schedule: Schedule, parameterization: Parameterization, keys: jax.Array, x0: jax.Array, t: jax.Array) -> Noised:
     """Draws eps from the keys [B] and returns x_t = alpha x0 + sigma eps with its target; x0 [B, ...], t [B]."""
-    eps = normal(keys, x0)
+    eps = rng.normal(keys, x0)
     alpha, sigma = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0)
     return Noised(alpha * x0 + sigma * eps, parameterization.target(x0, eps, alpha, sigma), alpha, sigma)
 
 
-# (error of the prediction [B, ...], t [B]) -> what it costs [B].
+# (error of the prediction [B, ...], t [B]) -> loss [B].
 Criterion = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def square(error: jax.Array, t: jax.Array) -> jax.Array:
-    """The usual `Criterion`: the mean square."""
+    """Computes the mean square of the error, the default `Criterion`."""
     del t
     return mean_square(error)
 
 
 def noise_error(parameterization: Parameterization, prediction: jax.Array, noised: Noised) -> jax.Array:
-    """|| eps_th - eps ||^2 [B] of a prediction in any parameterisation: 1 where nothing of the noise is told."""
+    """Computes || eps_th - eps ||^2 [B] of a prediction in any parameterisation: 1 if the model explains no noise variance."""
     found, wanted = (
         parameterization.invert(value, noised.x, noised.alpha, noised.sigma).eps for value in (prediction, noised.target)
     )
     return mean_square(jax.lax.stop_gradient(found - wanted))
 
 
-VarianceLoss = Callable[..., jax.Array]
+# (prediction, raw variance output, noised, x0, t) -> terms of the loss, name -> [B].
+VarianceLoss = Callable[..., dict[str, jax.Array]]
 
 
 def no_variance(prediction: jax.Array, variance: None, noised: Noised, x0: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
-    """The `VarianceLoss` of a network that does not learn its variance: no term."""
+    """Returns no term: the `VarianceLoss` of a network that does not learn its variance."""
     del prediction, variance, noised, x0, t
     return {}
 
@@ -75,7 +72,7 @@ def denoising(
         schedule: alpha and sigma.
         parameterization: what the network predicts.
         variance_loss: terms to add for a learnt variance, name -> [B]; see `objectives.variational`.
-        criterion: of prediction - target; the mean square unless another is given, see `objectives.pseudo_huber`.
+        criterion: of prediction - target; the mean square by default, see `objectives.pseudo_huber`.
     """
 
     def objective(predict, keys, x0, t):

@@ -1,1 +1,1 @@
-"""What moves x_t: how far (`radius`), in which set (`ball`), and whereto (`random`, `adversarial`)."""
+"""Perturbations of x_t: budget (`radius`), set (`ball`), point of the set (`random`, `adversarial`); and of data (`poison`)."""

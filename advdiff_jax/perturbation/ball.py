@@ -1,4 +1,4 @@
-r"""The set that a perturbation may not leave: L-inf or L2.
+r"""The sets of allowed perturbations: L-inf and L2 balls.
 
 `radius` is per coordinate in both, so that one schedule serves both:
 
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 
 class Ball(NamedTuple):
-    """Pure functions on one example (vmap them over a batch).
+    """Pure functions on one example; vmap them over a batch.
 
     Attributes:
-        sample: (key, shape, radius []) -> a uniform draw from the ball, of that shape.
+        sample: (key, shape, radius []) -> a uniform draw from the ball, with this shape.
         project: (delta, radius []) -> the point of the ball nearest to delta.
-        steepest: (gradient) -> the direction of steepest ascent with unit per-coordinate radius; 0 where gradient is 0.
+        steepest: gradient -> the direction of steepest ascent with unit per-coordinate radius; 0 if the gradient is 0.
         energy: (radius, number of coordinates) -> E[delta_i^2] of a `sample`.
     """
 
@@ -52,12 +52,12 @@ def _l2_sample(key, shape, radius):
 
 
 def _l2_project(delta, radius):
-    # Safe at delta = 0 and at radius = 0: the divisor is never smaller than the smallest normal number.
+    # The divisor is at least the smallest normal number, so delta = 0 and radius = 0 are safe.
     return delta * jnp.minimum(1.0, radius / jnp.maximum(_rms(delta), jnp.finfo(delta.dtype).tiny))
 
 
 def _l2_steepest(gradient):
-    # Scaled by its largest entry first: the squares of small gradients underflow. 0 / tiny keeps a zero gradient zero.
+    # Scaled by the largest entry first, because squares of small gradients underflow. 0 / tiny keeps a zero gradient zero.
     tiny = jnp.finfo(gradient.dtype).tiny
     scaled = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), tiny)
     return scaled / jnp.maximum(_rms(scaled), tiny)

@@ -6,9 +6,9 @@ from advdiff_jax.perturbation.ball import Ball
 
 
 def random(ball: Ball):
-    """Returns `perturb(keys, objective, x, radius) -> delta`, delta ~ U(ball) (paper: delta ~ U[-r, r]^d).
+    """Builds `perturb(keys, objective, x, radius) -> delta`, delta ~ U(ball) (paper: delta ~ U[-r, r]^d).
 
-    The signature is that of `adversarial`, which see; the objective is not looked at.
+    The signature is that of `adversarial`; the objective is ignored.
     """
 
     def perturb(keys, objective, x, radius):

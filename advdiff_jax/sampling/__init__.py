@@ -1,4 +1,4 @@
-"""From noise to data: the time grid (`grids`), the step rule (`steps`) and the scan (`sample`) are separate.
+"""Sampling: the time grid (`grids`), the step rule (`steps`) and the scan (`sample`) are separate.
 
-Beside them the probability-flow ODE by an adaptive solver (`ode`), and the likelihood that it gives (`likelihood`).
+`ode` solves the probability-flow ODE with an adaptive step, and `likelihood` computes the model's likelihood from it.
 """

@@ -1,10 +1,9 @@
-r"""Log-likelihood by the probability-flow ODE (Song et al. 2021, section 4.3): the instantaneous change of variables.
+r"""Log-likelihood by the probability-flow ODE and the instantaneous change of variables (Song et al. 2021, section 4.3).
 
     log p_{t_min}(x) = log prior(x_1) + int_{t_min}^1 div v(x_t, t) dt,     dx_t/dt = v(x_t, t),   x_{t_min} = x
 
-div v is exact (a Jacobian by `jax.jacfwd`) for up to `EXACT_DIMENSIONS` dimensions, and otherwise Hutchinson's estimate
-e^T (dv/dx) e with Rademacher probes e, which has the right mean. x is taken as x_{t_min}: the law is that of data with the
-noise of t_min, as in score_sde.
+div v is exact (a Jacobian by `jax.jacfwd`) in up to `EXACT_DIMENSIONS` dimensions. Above, it is Hutchinson's unbiased estimate
+e^T (dv/dx) e with Rademacher probes e. x is taken as x_{t_min}, so the density includes the noise at t_min, as in score_sde.
 """
 
 import math
@@ -23,7 +22,7 @@ EXACT_DIMENSIONS = 16
 def log_likelihood(
     schedule: Schedule, denoise, keys: jax.Array, x: jax.Array, rtol: float = 1e-4, atol: float = 1e-4, probes: int = 1
 ) -> jax.Array:
-    """log p(x) in nats.
+    """Computes log p(x) in nats.
 
     Args:
         schedule: alpha and sigma.
@@ -32,7 +31,7 @@ def log_likelihood(
         x: points, [B, ...].
         rtol: relative tolerance of a step of the solver.
         atol: absolute tolerance.
-        probes: Hutchinson probes for each example, averaged; not read where the divergence is exact.
+        probes: number of Hutchinson probes per example; ignored if the divergence is exact.
 
     Returns:
         log p, [B].
@@ -63,11 +62,11 @@ def log_likelihood(
 
 
 def bits_per_dimension(log_p: jax.Array, dim: int, bin_width: float = 1.0) -> jax.Array:
-    """-log2 of the probability of a cell of side `bin_width` around x, per dimension.
+    """Returns -log2 of the probability of a cell of side `bin_width` around x, per dimension.
 
     Args:
         log_p: log-densities in nats, [B].
         dim: number of dimensions.
-        bin_width: 2 / 255 for 8-bit pictures in [-1, 1]; 1 for points, whose density it then is.
+        bin_width: 2 / 255 for 8-bit images in [-1, 1]; 1 for points, which gives -log2 of the density.
     """
     return -(log_p / dim + math.log(bin_width)) / math.log(2.0)

@@ -3,19 +3,20 @@
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax import rng
 from advdiff_jax.sampling.steps import Step
 
 
 def sample(denoise, keys: jax.Array, x: jax.Array, times: jax.Array, step: Step, trajectory: bool = False) -> jax.Array:
-    """Carries x from times[0] to times[-1].
+    """Takes x from times[0] to times[-1].
 
     Args:
         denoise: (x [B, ...], t [B]) -> `Denoised`.
         keys: typed keys, [B]; step i of an example draws from `fold_in(key, i)`.
         x: start, usually a draw from the prior, [B, ...].
         times: decreasing, [n + 1].
-        step: rule of `sampling.steps`.
-        trajectory: return every state rather than the last.
+        step: step rule of `sampling.steps`.
+        trajectory: return the states at all times instead of the last.
 
     Returns:
         samples [B, ...]; with `trajectory` the states at all times, [n + 1, B, ...].
@@ -24,8 +25,7 @@ def sample(denoise, keys: jax.Array, x: jax.Array, times: jax.Array, step: Step,
 
     def body(state, interval):
         (x, carry), (i, t, s) = state, interval
-        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        x, carry = step.update(denoise, step_keys, carry, x, t, s)
+        x, carry = step.update(denoise, rng.fold_in(keys, i), carry, x, t, s)
         return (x, carry), x if trajectory else None
 
     (end, _), states = jax.lax.scan(body, (x, step.init(x)), (jnp.arange(len(times) - 1), times[:-1], times[1:]))

@@ -1,10 +1,10 @@
 r"""Step rules: from x_t at the time t to x_s at the time s < t (scalars); x [B, ...], keys [B].
 
-A rule is a `Step`: most look at the present alone (`stateless`), multistep rules carry what they need of the past. Every
-rule ends a step to sigma_s = 0 at the denoised estimate, where there is no noise left to add.
+A rule is a `Step`. Most rules use the present state alone (`stateless`); multistep rules carry estimates of earlier steps. The
+step to sigma_s = 0 adds no noise and ends at the estimate of x0.
 
 The deterministic rules integrate the probability-flow ODE in EDM's variables, y = x / alpha over u = sigma / alpha:
-dy/du = eps_hat. Karras et al. 2022 (arXiv 2206.00364, eq. 4) show that every process becomes this one.
+dy/du = eps_hat. Every process takes this form (Karras et al. 2022, arXiv 2206.00364, eq. 4).
 """
 
 from collections.abc import Callable
@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from advdiff_jax import rng
 from advdiff_jax.diffusion import sde
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.diffusion.transition import learnt_log_variance, posterior
+from advdiff_jax.errors import InvalidArgument
 
 VARIANCES = ("small", "large", "learned")
 
@@ -24,7 +26,7 @@ class Step(NamedTuple):
     """A step rule.
 
     Attributes:
-        init: x [B, ...] -> what the rule carries from step to step; a pytree of arrays of fixed shapes.
+        init: x [B, ...] -> the rule's first carry, a pytree of arrays with fixed shapes.
         update: (denoise, keys, carry, x, t, s) -> (x_s, carry).
     """
 
@@ -33,17 +35,8 @@ class Step(NamedTuple):
 
 
 def stateless(step: Callable[..., jax.Array]) -> Step:
-    """A rule that carries nothing, from (denoise, keys, x, t, s) -> x_s."""
+    """Builds a rule without carry from (denoise, keys, x, t, s) -> x_s."""
     return Step(lambda x: (), lambda denoise, keys, carry, x, t, s: (step(denoise, keys, x, t, s), carry))
-
-
-def normal(keys: jax.Array, x: jax.Array) -> jax.Array:
-    """Standard normal noise of the shape of x, an example's from its own key."""
-    return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
-
-
-def _fold_in(keys, i):
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)
 
 
 def _at(denoise, x, t):
@@ -51,85 +44,87 @@ def _at(denoise, x, t):
 
 
 def ancestral(schedule: Schedule, variance: str = "small") -> Step:
-    """DDPM's ancestral step (Ho et al. 2020, eq. 6, 7): x_s ~ q(x_s | x_t, x0hat).
+    """Builds DDPM's ancestral step (Ho et al. 2020, eq. 6, 7): x_s ~ q(x_s | x_t, x0hat).
 
     Args:
         schedule: alpha and sigma.
         variance: "small", the posterior's var_ts sigma_s^2 / sigma_t^2, or "large", var_ts (DDPM's two choices of
-            sigma_t^2), or "learned", what the network says between the two (Improved-DDPM).
+            sigma_t^2), or "learned", the network's value between the two (Improved-DDPM).
 
     Raises:
-        ValueError: unknown `variance`.
+        InvalidArgument: unknown `variance`.
     """
     if variance not in VARIANCES:
-        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, got {variance!r}")
+        raise InvalidArgument(f"variance={variance!r} is unknown: set one of {', '.join(VARIANCES)}")
 
     def step(denoise, keys, x, t, s):
         on_x, on_x0, small, large = posterior(schedule, t, s)
         estimate = _at(denoise, x, t)
         if variance == "learned":
-            # small is 0 on the way to s = 0, where no noise is added: any positive number keeps the log finite.
+            # small is 0 at s = 0, where no noise is added; any positive number keeps the logarithm finite.
             std = jnp.exp(0.5 * learnt_log_variance(estimate.variance, jnp.maximum(small, 1e-20), large))
         else:
             std = jnp.sqrt(large if variance == "large" else small)
-        return on_x * x + on_x0 * estimate.x0 + jnp.where(schedule.sigma(s) > 0.0, std, 0.0) * normal(keys, x)
+        return on_x * x + on_x0 * estimate.x0 + jnp.where(schedule.sigma(s) > 0.0, std, 0.0) * rng.normal(keys, x)
 
     return stateless(step)
 
 
 def ddim(schedule: Schedule, eta: float = 0.0) -> Step:
-    """DDIM (Song et al. 2021, eq. 12, 16): eta = 0 is deterministic, eta = 1 has the ancestral step's variance.
+    """Builds DDIM (Song et al. 2021, eq. 12, 16): eta = 0 is deterministic, eta = 1 has the ancestral step's variance.
 
     Raises:
-        ValueError: `eta` is negative.
+        InvalidArgument: `eta` is negative.
     """
     if eta < 0.0:
-        raise ValueError(f"eta must not be negative, got {eta}")
+        raise InvalidArgument(f"eta={eta} must be at least 0")
 
     def step(denoise, keys, x, t, s):
         estimate = _at(denoise, x, t)
         std = eta * jnp.sqrt(posterior(schedule, t, s).small)
         mean = schedule.alpha(s) * estimate.x0 + jnp.sqrt(jnp.maximum(schedule.sigma(s) ** 2 - std**2, 0.0)) * estimate.eps
-        return mean if eta == 0.0 else mean + std * normal(keys, x)
+        return mean if eta == 0.0 else mean + std * rng.normal(keys, x)
 
     return stateless(step)
 
 
 def euler_maruyama(schedule: Schedule) -> Step:
-    """Euler-Maruyama step of the reverse SDE in t (Song et al. 2021; a predictor of score_sde)."""
+    """Builds the Euler-Maruyama step of the reverse SDE in t (Song et al. 2021; a predictor of score_sde)."""
 
     def step(denoise, keys, x, t, s):
         estimate = _at(denoise, x, t)
         drift, g2 = sde.reverse_drift(schedule, estimate, x, t)
-        moved = x + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * normal(keys, x)
+        moved = x + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * rng.normal(keys, x)
         return jnp.where(schedule.sigma(s) > 0.0, moved, schedule.alpha(s) * estimate.x0)
 
     return stateless(step)
 
 
 def predictor_corrector(schedule: Schedule, predictor: Step, snr: float = 0.16, corrections: int = 1) -> Step:
-    """`corrections` Langevin steps at t, then the predictor's step to s (Song et al. 2021, algorithms 4 and 5).
+    """Builds `corrections` Langevin steps at t, then the predictor's step to s (Song et al. 2021, algorithms 4 and 5).
 
-    A Langevin step is x += e score + sqrt(2 e) z with e = 2 (snr ||z|| / ||score||)^2 there; here the ratio of norms is its
-    expectation for unit noise, sigma, so that an example does not depend on the batch it is in.
+    Their Langevin step is x += e score + sqrt(2 e) z with e = 2 (snr ||z|| / ||score||)^2. Here sigma, the expectation for unit
+    noise, replaces the ratio of norms, so that an example does not depend on its batch.
 
     Args:
         schedule: alpha and sigma.
         predictor: any rule, usually `euler_maruyama` or `ancestral`.
         snr: signal-to-noise ratio of a correction, r of the paper; 0.16 is score_sde's for CIFAR-10.
-        corrections: Langevin steps at each time.
+        corrections: number of Langevin steps at each time.
 
     Raises:
-        ValueError: `snr` is not positive, or `corrections` negative.
+        InvalidArgument: `snr` is not positive, or `corrections` is negative.
     """
-    if snr <= 0.0 or corrections < 0:
-        raise ValueError(f"need snr > 0 and corrections >= 0, got {snr} and {corrections}")
+    if snr <= 0.0:
+        raise InvalidArgument(f"snr={snr} must be positive")
+    if corrections < 0:
+        raise InvalidArgument(f"corrections={corrections} must be at least 0")
 
     def update(denoise, keys, carry, x, t, s):
         for i in range(corrections):
-            noise = normal(_fold_in(keys, i), x)
+            noise = rng.normal(rng.fold_in(keys, i), x)
             x = x + 2.0 * snr * schedule.sigma(t) * (noise - snr * _at(denoise, x, t).eps)
-        return predictor.update(denoise, _fold_in(keys, corrections), carry, x, t, s)
+        return predictor.update(denoise, rng.fold_in(keys, corrections), carry, x, t, s)
 
     return Step(predictor.init, update)
 
@@ -142,27 +137,29 @@ def edm(
     churn_max: float = 50.0,
     churn_noise: float = 1.003,
 ) -> Step:
-    """EDM's sampler (Karras et al. 2022, algorithm 2), in y = x / alpha over u = sigma / alpha for any process.
+    """Builds EDM's sampler (Karras et al. 2022, algorithm 2), in y = x / alpha over u = sigma / alpha for any process.
 
     Args:
         schedule: alpha and sigma.
-        order: 2, Heun (two evaluations a step, one for the last), or 1, Euler, which is DDIM where gamma = 0.
-        gamma: churn: noise is added before a step until u is (1 + gamma) times as large; min(S_churn / N, sqrt(2) - 1).
+        order: 2 for Heun (two evaluations a step), or 1 for Euler, which is DDIM if gamma = 0.
+        gamma: churn: before a step, added noise raises u by a factor of 1 + gamma; min(S_churn / N, sqrt(2) - 1) in EDM.
         churn_min: S_tmin, no churn below this u.
         churn_max: S_tmax, no churn above this u.
         churn_noise: S_noise, inflation of the added noise's standard deviation.
 
     Raises:
-        ValueError: another order, or a negative gamma.
+        InvalidArgument: another order, or a negative gamma.
     """
-    if order not in (1, 2) or gamma < 0.0:
-        raise ValueError(f"need order 1 or 2 and churn >= 0, got {order} and gamma {gamma}")
+    if order not in (1, 2):
+        raise InvalidArgument(f"order={order} is unknown: set 1 or 2")
+    if gamma < 0.0:
+        raise InvalidArgument(f"gamma={gamma} must be at least 0")
 
     def churn(keys, y, t):
         u = schedule.noise_to_signal(t)
         t_hat = jnp.where((u >= churn_min) & (u <= churn_max), schedule.time((1.0 + gamma) * u), t)
         added = jnp.sqrt(jnp.maximum(schedule.noise_to_signal(t_hat) ** 2 - u**2, 0.0))
-        return y + churn_noise * added * normal(keys, y), t_hat
+        return y + churn_noise * added * rng.normal(keys, y), t_hat
 
     def step(denoise, keys, x, t, s):
         y = x / schedule.alpha(t)
@@ -173,7 +170,7 @@ def edm(
         y_s = y + du * slope
         if order == 2:
             last = schedule.sigma(s) <= 0.0
-            # eps cannot be told from x at sigma = 0: there the second slope is the first, evaluated where it is finite.
+            # At sigma = 0 x holds no information on eps: the last step evaluates the first slope again, which is finite.
             t_2, y_2 = jnp.where(last, t, s), jnp.where(last, y, y_s)
             y_s = y + 0.5 * du * (slope + _at(denoise, schedule.alpha(t_2) * y_2, t_2).eps)
         return schedule.alpha(s) * y_s
@@ -182,14 +179,14 @@ def edm(
 
 
 def dpm_solver_2m(schedule: Schedule) -> Step:
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order for one evaluation a step.
+    """Builds DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, one evaluation a step.
 
     With h = log(u_t / u_s), y_s = (u_s / u_t) y + (1 - u_s / u_t) D, where D extrapolates x0hat from the step before:
-    D = x0hat + h / (2 h_before) (x0hat - x0hat_before). The first step and a last step to u = 0 use x0hat itself.
+    D = x0hat + h / (2 h_before) (x0hat - x0hat_before). The first step, and a last step to u = 0, take D = x0hat.
     """
 
     def init(x):
-        return jnp.zeros_like(x), jnp.zeros((), jnp.float32)  # the x0hat and the u of the step before; u = 0: none
+        return jnp.zeros_like(x), jnp.zeros((), jnp.float32)  # x0hat and u of the step before; u = 0 marks the first step
 
     def update(denoise, keys, carry, x, t, s):
         del keys

@@ -1,1 +1,1 @@
-"""The train step, its spread over devices (`parallel` alone knows them), checkpoints and the host loop."""
+"""The train step, its spread over devices (only `parallel` knows them), checkpoints and the host loop."""

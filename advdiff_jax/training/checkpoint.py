@@ -1,27 +1,35 @@
-"""Orbax checkpoints that are verified when read.
+"""Orbax checkpoints, verified when they are read.
 
-Orbax restores a flipped byte, a wrong dtype or a half-written array without a word, so each checkpoint carries a
-checksum per leaf (over bytes, shape and dtype). A checkpoint that does not match is set aside, the newest good one used.
+Orbax restores a flipped byte, a wrong dtype or a half-written array without an error, so each checkpoint carries a
+checksum per leaf (over bytes, shape and dtype). A checkpoint that fails is set aside, and the newest good one is used.
 """
 
+import collections
 import logging
 import pathlib
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from advdiff_jax.errors import UserError
+from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.training import parallel
+from advdiff_jax.training.state import create
 
 log = logging.getLogger(__name__)
 
 
+# Field of the state -> the name under which earlier versions saved it.
+OLD_FIELDS = {"noise_floor": "levels"}
+
+
 class Restored(NamedTuple):
-    """A verified checkpoint: the state as host arrays, and what was saved beside it."""
+    """A verified checkpoint: the state as host arrays, and the JSON values saved beside it."""
 
     state: Any
     meta: dict[str, Any]
@@ -32,20 +40,44 @@ def _names(tree: Any) -> list[str]:
 
 
 def _checksums(host_state: Any) -> dict[str, str]:
-    """name -> "crc32 dtype shape" of every leaf."""
+    """Returns name -> "crc32 dtype shape" of every leaf."""
     return {
         name: f"{zlib.crc32(np.ascontiguousarray(leaf)):08x} {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in zip(_names(host_state), jax.tree.leaves(host_state), strict=True)
     }
 
 
+def _as_saved(like: Any, saved: dict[str, Any]) -> Any:
+    """Returns `like` under the field names of the checkpoint whose leaves are named in `saved`."""
+    old = {new: name for new, name in OLD_FIELDS.items() if any(leaf.startswith(f".{name}.") for leaf in saved)}
+    return collections.namedtuple("Saved", [old.get(name, name) for name in like._fields])(*like) if old else like
+
+
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Says whether the run in `workdir` has saved a checkpoint, good or damaged."""
+    return any(child.name.isdigit() for child in (workdir / "checkpoints").glob("*"))
+
+
+def restore_latest(
+    workdir: pathlib.Path, init: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation
+) -> Restored:
+    """Restores the newest good checkpoint of the run in `workdir`; raises UserError if there is none."""
+    like = jax.eval_shape(lambda: create(init(jax.random.key(0)), optimizer))
+    checkpointer = Checkpointer(workdir / "checkpoints", read_only=True)
+    restored = checkpointer.restore(like)
+    checkpointer.close()
+    if restored is None:
+        raise UserError(f"{workdir} holds no checkpoint: train first (--mode=train)")
+    return restored
+
+
 class Checkpointer:
     """Saves and restores the state of a run under `directory`.
 
     Args:
-        directory: absolute path, made if missing.
+        directory: absolute path, created if missing.
         keep: how many checkpoints to keep.
-        read_only: never touch what is there.
+        read_only: change nothing in `directory`.
     """
 
     def __init__(self, directory: pathlib.Path, keep: int = 2, read_only: bool = False):
@@ -54,41 +86,41 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(directory, options=options)
 
     def save(self, replicated_state: Any, meta: dict[str, Any]) -> None:
-        """Saves in the background, at the state's own step; a step already saved is left alone.
+        """Saves in the background, under the state's own step; a step already saved is left unchanged.
 
         Args:
             replicated_state: a `TrainState` as `parallel.replicate` lays it out.
-            meta: JSON values to keep beside it.
+            meta: JSON values to save beside it.
         """
         host = jax.device_get(parallel.first_replica(replicated_state))
         step = int(host.step)
         if step in self._manager.all_steps():
             return
-        # Orbax wants to know that all processes hold the same array: a global, replicated one says so.
+        # A global, replicated array shows Orbax that all processes hold the same values.
         sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
         state = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), host)
         meta = {**meta, "checksums": _checksums(host)}
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
 
     def restore(self, like: Any) -> Restored | None:
-        """The newest checkpoint that passes verification, or None if there is none at all.
+        """Restores the newest checkpoint that passes verification; returns None if there are no checkpoints.
 
         Args:
-            like: a state with the structure, shapes and dtypes expected.
+            like: a state with the expected structure, shapes and dtypes.
 
         Raises:
-            UserError: there are checkpoints, and all are damaged or of another network.
+            UserError: there are checkpoints, but all are damaged or of another network.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         problems = []
         for step in steps:
             try:
                 restored = self._restore_step(step, like)
-            # Orbax reports damage by many types, some of them bare Exception: whatever it is, this step is unusable.
+            # Orbax reports damage by many exception types, some of them bare Exception; each makes this step unusable.
             except Exception as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 problems.append(f"step {step}: {reason[:160]}")
-                log.warning("checkpoint %s/%d cannot be used (%s); trying an older one", self._directory, step, reason[:160])
+                log.warning("checkpoint %s/%d is unusable (%s); trying an older one", self._directory, step, reason[:160])
             else:
                 self._set_aside([bad for bad in steps if bad > step])
                 return restored
@@ -101,13 +133,14 @@ class Checkpointer:
 
     def _restore_step(self, step: int, like: Any) -> Restored:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        current, like = like, _as_saved(like, meta["checksums"])
         expected = {name: value.split(" ", 1)[1] for name, value in meta["checksums"].items()}
         wanted = {
             name: f"{leaf.dtype} {list(leaf.shape)}" for name, leaf in zip(_names(like), jax.tree.leaves(like), strict=True)
         }
         if expected != wanted:
             differing = sorted(name for name in expected.keys() | wanted.keys() if expected.get(name) != wanted.get(name))
-            raise ValueError(f"it is of another network or optimiser: {differing[0]} and {len(differing) - 1} more differ")
+            raise InvalidArgument(f"it is of another network or optimiser: {differing[0]} and {len(differing) - 1} more differ")
         sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
@@ -115,11 +148,11 @@ class Checkpointer:
         found = _checksums(host)
         damaged = [name for name in found if found[name] != meta["checksums"][name]]
         if damaged:
-            raise ValueError(f"checksum mismatch in {damaged[0]} and {len(damaged) - 1} more arrays")
-        return Restored(host, meta)
+            raise InvalidArgument(f"checksum mismatch in {damaged[0]} and {len(damaged) - 1} more arrays")
+        return Restored(type(current)(*host), meta)
 
     def _set_aside(self, steps: list[int]) -> None:
-        """Renames damaged steps, so that training can write good ones in their place and nothing is lost."""
+        """Renames damaged steps, so that nothing is lost and training can write good ones in their place."""
         if self._read_only or jax.process_index() != 0:
             return
         for step in steps:
@@ -128,6 +161,6 @@ class Checkpointer:
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits for saves under way."""
+        """Waits for saves under way, then closes."""
         self._manager.wait_until_finished()
         self._manager.close()

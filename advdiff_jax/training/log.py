@@ -1,4 +1,4 @@
-"""Where numbers go while a run trains: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
+"""Metrics of a run while it trains: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
 
 import json
 import pathlib
@@ -9,10 +9,10 @@ from tensorboardX import SummaryWriter
 
 
 class MetricsLog:
-    """Writes rows of metrics; use as a context manager.
+    """Writes rows of metrics; a context manager.
 
     Args:
-        workdir: folder of `metrics.jsonl` and the TensorBoard events; None (a process other than the first): writes nothing.
+        workdir: folder of `metrics.jsonl` and the TensorBoard events; None, in processes other than the first: writes nothing.
         first_step: step at which this session starts.
         total_steps: step at which the run ends, for the bar.
         title: name on the bar and on the lines.
@@ -26,7 +26,7 @@ class MetricsLog:
             path = workdir / "metrics.jsonl"
             torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
             self._file = path.open("a", buffering=1)
-            if torn:  # a killed run's last line: end it, so that ours starts on a line of its own
+            if torn:  # a killed run's last line: end it, so that the next row starts a new line
                 self._file.write("\n")
             self._events = SummaryWriter(str(workdir), purge_step=first_step)
 
@@ -58,7 +58,7 @@ class MetricsLog:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """Rows of metrics.jsonl in order of step; of a step logged twice (a resumed run), the later; torn lines are skipped."""
+    """Reads metrics.jsonl in order of step, without torn lines; of a step logged twice (a resumed run) the later row counts."""
     path = workdir / "metrics.jsonl"
     rows = {}
     for line in path.read_text().splitlines() if path.exists() else []:

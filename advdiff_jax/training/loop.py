@@ -1,4 +1,4 @@
-"""The host loop: reads from top to bottom, and never waits for the device on the hot path."""
+"""The host loop, which never waits for the device on the hot path."""
 
 import contextlib
 import itertools
@@ -16,12 +16,12 @@ import numpy as np
 import optax
 
 from advdiff_jax.data.batches import BatchSource, batches
-from advdiff_jax.data.wire import Examples
+from advdiff_jax.data.pixels import Examples
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer
 from advdiff_jax.training.log import MetricsLog
-from advdiff_jax.training.plan import Plan
+from advdiff_jax.training.step_schedule import StepSchedule
 
 
 def train(
@@ -29,29 +29,31 @@ def train(
     workdir: pathlib.Path,
     examples: Examples,
     init: Callable[[jax.Array], Any],
-    plan: Plan,
+    step_schedule: StepSchedule,
+    steps: dict[bool, Callable],
     optimizer: optax.GradientTransformation,
     title: str,
     on_sample: Callable[[int, Any], None] = lambda step, params: None,
-    begin: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
+    warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
-    """Trains to `plan.total` steps, from the newest checkpoint under `workdir` if there is one.
+    """Trains to `step_schedule.total` steps, from the newest checkpoint under `workdir` if there is one.
 
-    Order of the resume: the step comes from the checkpoint; the batch and every random key are functions of (seed, step),
-    so nothing else needs to be restored and the run continues bit for bit.
+    A resumed run takes the state, with its step, from the checkpoint. The batch and every random key are functions of
+    (seed, step), so nothing else needs to be restored and the run continues bit for bit.
 
     Args:
-        config: reads `seed`, `train.*`, and of `data` how batches are made (flip, num_workers, read_ahead).
+        config: reads `seed`, `train.*`, and how batches are made: `data.flip`, `data.num_workers`, `data.read_ahead`.
         workdir: existing folder; checkpoints, metrics.jsonl and TensorBoard events go there.
-        examples: the training set as the model sees it, [N, ...]; uint8 pictures are converted on the device.
+        examples: the training set as the model sees it, [N, ...]; uint8 images are converted on the device.
         init: key -> initial parameters.
-        plan: pure steps of `training.step`, built with `parallel.average`, and which is done when.
-        optimizer: what they were built with.
+        step_schedule: the number of steps, and which of them have the penalty.
+        steps: whether a step has the penalty -> the pure step of `training.step`, built with `parallel.average`.
+        optimizer: initialises the state; its state has the layout of the steps' optimisers.
         title: shown beside the progress.
         on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
-        begin: what a run without a checkpoint makes of the freshly initialised state.
-        noise_std: for an oracle, indices [n] -> noise of these examples [n]; the batches are then (examples, noise).
+        warm_start: initial state -> the state from which a run without a checkpoint starts.
+        noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoints are damaged.
@@ -64,48 +66,55 @@ def train(
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
     seconds_before = restored.meta["train_seconds"] if restored else 0.0
-    if first_step >= plan.total:
+    if first_step >= step_schedule.total:
         checkpointer.close()
         return
 
-    replicated = parallel.replicate(restored.state if restored else begin(fresh))
-    processes = jax.process_index(), jax.process_count()
-    source = BatchSource(examples, cfg.batch_size, config.seed, *processes, flip=config.data.flip, noise_std=noise_std)
+    replicated = parallel.replicate(restored.state if restored else warm_start(fresh))
+    source = BatchSource(
+        examples,
+        cfg.batch_size,
+        config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        flip=config.data.flip,
+        noise_std=noise_std,
+    )
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    compiled, flops = parallel.compile_plan(plan, replicated, step_key, first_batch)
+    compiled = parallel.compile_steps(step_schedule.shares(), steps, replicated, step_key, first_batch)
+    flops = parallel.mean_flops(compiled)
 
     started = time.perf_counter()
 
     def save(step):
         seconds = seconds_before + time.perf_counter() - started
-        meta = {"train_seconds": seconds, "flops_per_step": flops, "data": {"step": step, "examples": step * cfg.batch_size}}
-        checkpointer.save(replicated, meta)
+        checkpointer.save(replicated, {"train_seconds": seconds, "flops_per_step": flops})
 
     step, window, window_started = first_step, [], started
-    log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, plan.total, title)
+    log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, step_schedule.total, title)
     try:
         with log, _stop_signals() as stop:
             for batch in itertools.chain([first_batch], feed):
-                replicated, metrics = compiled[plan.is_full(step)].step(replicated, step_key, batch)
+                replicated, metrics = compiled[step_schedule.has_penalty(step)].step(replicated, step_key, batch)
                 step += 1
                 window.append(metrics)
-                if step % cfg.log_every == 0 or step == plan.total:
+                if step % cfg.log_every == 0 or step == step_schedule.total:
                     row = _mean(window)  # the only wait for the device, once a window
                     now = time.perf_counter()
                     row["steps_per_second"] = len(window) / (now - window_started)
                     _check_finite(row, step)
                     log.write(step, row)
                     window, window_started = [], now
-                if step % cfg.checkpoint_every == 0 or step == plan.total or stop.is_set():
+                if step % cfg.checkpoint_every == 0 or step == step_schedule.total or stop.is_set():
                     _check_finite(_mean([metrics]), step)
                     save(step)
                 if stop.is_set():
                     raise KeyboardInterrupt
-                if cfg.sample_every and step % cfg.sample_every == 0 and step < plan.total:
+                if cfg.sample_every and step % cfg.sample_every == 0 and step < step_schedule.total:
                     on_sample(step, replicated.ema_params)
-                if step == plan.total:
+                if step == step_schedule.total:
                     break
     finally:
         iterator.close()
@@ -114,10 +123,11 @@ def train(
 
 @contextlib.contextmanager
 def _stop_signals():
-    """An event that is set by Ctrl-C or by a preemption's SIGTERM; a second signal ends the program at once.
+    """Yields an event that Ctrl-C or a preemption's SIGTERM sets; a second signal ends the program at once.
 
-    The step under way is finished first: an exception in its middle would lose the donated state. With several processes
-    the signals keep their usual effect, because all would have to stop at the same step; the last checkpoint serves.
+    The step under way is finished first, because an exception inside it would lose the donated state. With several processes
+    the signals keep their usual effect, because all processes would have to stop at the same step; the run then resumes from
+    the last checkpoint.
     """
     stop, previous = threading.Event(), {}
 
@@ -135,11 +145,11 @@ def _stop_signals():
 
 
 def _mean(window):
-    """Of the steps that have it; `regularizer`, a part of the loss, is 0 in a step without the second term."""
+    """Averages each metric over the steps that have it; `penalty`, a part of the loss, counts as 0 in plain steps."""
     rows = jax.device_get([parallel.first_replica(metrics) for metrics in window])
     names = dict.fromkeys(name for row in rows for name in row)
-    if "regularizer" in names:
-        rows = [{"regularizer": 0.0, **row} for row in rows]
+    if "penalty" in names:
+        rows = [{"penalty": 0.0, **row} for row in rows]
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 

@@ -1,7 +1,7 @@
-"""The one file that knows how work is spread over devices: `jax.pmap` over every device of every process.
+"""Spreads work over devices, and is the only file that knows them: `jax.pmap` over every device of every process.
 
 Data parallel: each device holds the whole state and its share of the batch. The key of an example is
-fold_in(fold_in(base, step), index in the global batch), so that a result does not depend on how many devices there are.
+fold_in(fold_in(base, step), index in the global batch), so that a result does not depend on the number of devices.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,19 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from advdiff_jax.training.plan import Plan
-
 AXIS = "devices"
 
 
 def _example_keys(key: jax.Array, count: int) -> jax.Array:
-    """Keys [count] of this device's share of a batch; inside a pmap over AXIS."""
+    """Returns the keys [count] of this device's share of a batch, inside a pmap over AXIS."""
     indices = jax.lax.axis_index(AXIS) * count + jnp.arange(count)
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
 def average(tree: Any) -> Any:
-    """Mean over devices, for `training.step.make_train_step`."""
+    """Averages a pytree over devices, for `training.step.make_train_step`."""
     return jax.lax.pmean(tree, AXIS)
 
 
@@ -35,8 +33,8 @@ def parallel_train_step(train_step: Callable) -> Callable:
         train_step: the pure step, built with `average` of this module.
 
     Returns:
-        step(state, base_key, batch) -> (state, metrics): the state replicated (and donated), the same typed key on every
-        device each step, leaves of the batch [local devices, batch per device, ...].
+        step(state, base_key, batch) -> (state, metrics). The state is replicated and donated, `base_key` is one typed key for
+        all steps, and leaves of the batch are [local devices, batch per device, ...].
     """
 
     def device_step(state, base_key, batch):
@@ -46,29 +44,38 @@ def parallel_train_step(train_step: Callable) -> Callable:
     return jax.pmap(device_step, axis_name=AXIS, in_axes=(0, None, 0), donate_argnums=0)
 
 
-class Compiled(NamedTuple):
-    """A step of a plan: its share of all steps, the mapped step, and what the compiler made of it, for its costs."""
+class CompiledStep(NamedTuple):
+    """A compiled kind of step, plain or with the penalty.
+
+    Attributes:
+        share: of all steps of the run, in [0, 1].
+        step: the mapped step, which finds its program compiled. It is called because a compiled pmap refuses several processes.
+        executable: the compiled program, for its cost analysis.
+    """
 
     share: float
     step: Callable
     executable: Any
 
 
-def compile_plan(plan: Plan, *arguments) -> tuple[dict[bool, Compiled], float]:
-    """Maps and compiles the steps that a plan uses, for the arguments of a mapped step.
+def compile_steps(shares: dict[bool, float], steps: dict[bool, Callable], *arguments) -> dict[bool, CompiledStep]:
+    """Maps and compiles each kind of step that a run takes.
 
-    The executables tell costs; the mapped steps are what is called, which then finds them compiled. (A compiled pmap refuses
-    several processes.)
-
-    Returns:
-        has the second term -> `Compiled`, and the mean FLOPs of a step on all devices over the whole run.
+    Args:
+        shares: whether a step has the penalty -> share of all steps, for the kinds that the run takes.
+        steps: whether a step has the penalty -> the pure step.
+        *arguments: example arguments of a mapped step.
     """
-    found = {}
-    for full, (share, train_step) in plan.parts().items():
-        step = parallel_train_step(train_step)
-        found[full] = Compiled(share, step, step.lower(*arguments).compile())
-    flops = sum(one.share * one.executable.cost_analysis()["flops"] for one in found.values())
-    return found, flops * jax.device_count()
+    compiled = {}
+    for kind, share in shares.items():
+        step = parallel_train_step(steps[kind])
+        compiled[kind] = CompiledStep(share, step, step.lower(*arguments).compile())
+    return compiled
+
+
+def mean_flops(compiled: dict[bool, CompiledStep]) -> float:
+    """Returns the floating-point operations per step on all devices, averaged over the run's steps."""
+    return sum(one.share * one.executable.cost_analysis()["flops"] for one in compiled.values()) * jax.device_count()
 
 
 def parallel_sampler(draw: Callable, per_device: int) -> Callable[[Any, jax.Array, int], np.ndarray]:
@@ -76,10 +83,10 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[[Any, jax.Arra
 
     Args:
         draw: (params, keys [B]) -> samples [B, ...].
-        per_device: largest B of a device at a time.
+        per_device: B of a device in each round.
 
     Returns:
-        sampler(replicated params, key, n) -> n samples as NumPy, on every process; sample i comes from fold_in(key, i).
+        sampler(replicated params, key, n) -> n samples as NumPy, on every process. Sample i comes from fold_in(key, i).
     """
 
     def device_draw(params, key, first):
@@ -108,14 +115,14 @@ def replicate(tree: Any) -> Any:
 
 
 def first_replica(tree: Any) -> Any:
-    """The first local device's copy, on that device; reading a shard costs a thousandth of indexing with x[0]."""
+    """Returns the first local device's copy, on that device; reading a shard costs a thousandth of indexing with x[0]."""
     return jax.tree.map(lambda x: x.addressable_shards[0].data.squeeze(0), tree)
 
 
 def shard(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Moves each batch to the local devices, one ahead of its use: [b, ...] -> [local devices, b / local devices, ...].
+    """Moves each batch to the local devices, one batch ahead of its use: [b, ...] -> [local devices, b / local devices, ...].
 
-    A batch is an array, or a tuple of arrays with the same first axis.
+    A batch is a pytree of arrays with the same first axis.
     """
     sharding, count = _local_sharding(), jax.local_device_count()
 

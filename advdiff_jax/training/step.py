@@ -2,81 +2,92 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from advdiff_jax.data.wire import to_float
+from advdiff_jax import rng
+from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.training import levels
-from advdiff_jax.training.levels import Levels
+from advdiff_jax.training import noise_floor
+from advdiff_jax.training.noise_floor import NoiseFloorStats
 from advdiff_jax.training.state import TrainState
 
 
 def make_train_step(
     apply: Callable[..., jax.Array],
-    objective_at: Callable[[Levels], Callable],
+    objective_at: Callable[[NoiseFloorStats], Callable],
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
     measure_until: int = 0,
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """Builds the step.
+    """Builds the train step.
 
     Args:
         apply: (params, x [B, ...], t [B], dropout_keys [B]) -> prediction [B, ...].
-        objective_at: levels -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else.
-            An objective that looks at how well the model does at each noise level is built inside the step.
+        objective_at: noise-floor statistics -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and
+            nowhere else. It is called inside the step, because a weight may follow the noise floor.
         schedule: the process; its `training_time` draws t.
         optimizer: an optax transformation.
         ema_decay: decay of the average of the parameters; ramped up as min(decay, (1 + step) / (10 + step)), so that
             short runs do not average over their initialisation.
         average: mean of a pytree over devices; the identity on one.
-        measure_until: steps before this one add the batch's `noise_error` to the state's levels: those before a second term
-            comes in, which changes the error.
+        measure_until: steps before this one add the batch's `noise_error` to the state's noise-floor statistics. They must be
+            plain denoising steps: a penalty changes the error.
 
     Returns:
-        train_step(state, keys, batch): one typed key per example [B], clean-or-dirty data [B, ...], of which uint8 pictures
-        are taken to [-1, 1] here, on the device; or a tuple of these and what the objective is told of each example.
-        Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
+        train_step(state, keys, batch): takes one typed key per example [B] and a batch of `data.batches`: `examples`
+        [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the objective
+        takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
     """
     update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, seen, keys, x0, *known):
-        t, objective_keys, dropout_keys = draw_times(keys, schedule)
+    def loss_fn(params, stats, keys, x0, known):
+        t, objective_keys, dropout_keys = draw(keys, schedule)
 
         def predict(x, t, rows=slice(None)):
             # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
             return apply(params, x, t, dropout_keys[rows])
 
-        loss, aux = objective_at(seen)(predict, objective_keys, x0, t, *known)
+        loss, aux = objective_at(stats)(predict, objective_keys, x0, t, **known)
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
     def train_step(state, keys, batch):
-        x0, *known = jax.tree.leaves(batch)
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, state.levels, keys, to_float(x0), *known)
-        error, seen = aux.pop("noise_error", None), state.levels
+        known = {name: value for name, value in batch.items() if name != "examples"}
+        x0, stats = to_float(batch["examples"]), state.noise_floor
+        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, stats, keys, x0, known)
+        error = aux.pop("noise_error", None)
         if error is not None and measure_until:
-            updated = average(levels.update(seen, schedule.noise_to_signal(t), error))
-            seen = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, seen)
+            updated = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
+            stats = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, stats)
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
         metrics["grad_norm"] = optax.global_norm(gradients)
         state = update(state, gradients)
-        return state._replace(step=state.step + 1, levels=seen), metrics
+        return state._replace(step=state.step + 1, noise_floor=stats), metrics
 
     return train_step
 
 
-def draw_times(keys: jax.Array, schedule: Schedule) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What a step draws from its keys [B]: times [B], keys of the objective [B], keys of the dropout [B]."""
-    time_keys, objective_keys, dropout_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-    return schedule.training_time(jax.vmap(jax.random.uniform)(time_keys)), objective_keys, dropout_keys
+class StepDraws(NamedTuple):
+    """Random draws of a step, [B] each: times, keys of the objective, keys of the dropout masks."""
+
+    t: jax.Array
+    objective_keys: jax.Array
+    dropout_keys: jax.Array
+
+
+def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
+    """Draws the times of a step, and splits its typed keys [B] by purpose."""
+    time_keys, objective_keys, dropout_keys = rng.split(keys, 3)
+    return StepDraws(schedule.training_time(rng.uniform(time_keys)), objective_keys, dropout_keys)
 
 
 def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
-    """Builds update(state, gradients) -> the state after the optimiser and the average of parameters; `step` stays."""
+    """Builds update(state, gradients) -> the state after an optimiser and EMA update; `step` stays."""
 
     def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

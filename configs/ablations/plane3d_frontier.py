@@ -1,8 +1,8 @@
 """Noise removed against signal kept: the paper's schedule over lambda, against cutoffs, fixed and adaptive, over kappa."""
 
 from configs import plane3d
-from configs.ablation import list_of_runs
-from configs.ablations.plane3d_neighbours import equal_evaluations
+from configs.ablations.common import list_of_runs
+from configs.ablations.plane3d_baselines import equal_evaluations
 
 LAMBDAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 KAPPAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
@@ -16,15 +16,15 @@ def get_config():
         for variant in ("robust_adv_cutoff", "robust_fast")
         for kappa in KAPPAS
     }
-    # How much of it is the loss of the first term, and how much the second.
+    # Separates the effect of the robust denoising loss from that of the penalty.
     square = {
         f"robust_fast_square/kappa_{kappa:g}": {"variant": "robust_fast", "criterion": "square", "robust": {"kappa0": kappa}}
         for kappa in KAPPAS[1:4]
     }
     return list_of_runs(
         name="plane3d_frontier",
-        summary="What each strength of each schedule removes of the noise and keeps of the signal, on points of a plane of "
-        "which 90 % carry noise of std 0.1, at equal network evaluations. Up and to the left is better.",
+        summary="Noise removed against spread kept, for each strength of each schedule, on points of a plane of which 90 % "
+        "carry noise of std 0.1, at equal network evaluations. Up and to the left is better.",
         base=equal_evaluations(plane3d.get_config()),
         runs=paper | cutoffs | square,
         seeds=(0, 1, 2),

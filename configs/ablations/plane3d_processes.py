@@ -1,7 +1,7 @@
-"""Plain and robust training in every process, each in its own prediction: the same radius and weight mean the same."""
+"""Plain and robust training in every process, each in its own prediction: radius and weight have the same meaning in all."""
 
 from configs import plane3d
-from configs.ablation import list_of_runs
+from configs.ablations.common import list_of_runs
 
 CONTINUOUS = {"grid_steps": 0}
 PROCESSES = {

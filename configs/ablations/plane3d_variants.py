@@ -1,7 +1,7 @@
 """The paper's variants, and a cutoff, on the plane, clean and dirty: 30 short runs."""
 
 from configs import plane3d
-from configs.ablation import list_of_runs
+from configs.ablations.common import list_of_runs
 
 VARIANTS = ("ddpm", "invariance", "robust_ran", "robust_adv", "robust_adv_cutoff")
 

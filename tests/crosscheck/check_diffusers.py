@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from advdiff_jax import rng
 from advdiff_jax.diffusion import schedules
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs
 from advdiff_jax.sampling import grids, steps
@@ -44,7 +45,7 @@ def _last(x):
 def _noise(step):
     """What `sample` draws at a step, as torch sees it."""
     keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(KEYS)
-    return _first(np.array(steps.normal(keys, jnp.asarray(START))))
+    return _first(np.array(rng.normal(keys, jnp.asarray(START))))
 
 
 def _ours(prediction, rule, times, variance=None):

@@ -1,0 +1,186 @@
+"""Config -> everything that a run trains and draws with: network, process, objective, optimiser, sampler."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from advdiff_jax import rng
+from advdiff_jax.builders.objectives import (
+    build_denoising,
+    build_objective,
+    build_step_schedule,
+    build_variance_loss,
+    objective_spec,
+)
+from advdiff_jax.builders.process import build_process, build_sampler
+from advdiff_jax.builders.registry import Choice, as_user_error, build
+from advdiff_jax.diffusion.model import Model
+from advdiff_jax.networks.mlp import MLP
+from advdiff_jax.networks.unet import UNet
+from advdiff_jax.sampling.sample import prior
+from advdiff_jax.training import noise_floor, parallel
+from advdiff_jax.training.step import make_train_step
+from advdiff_jax.training.step_schedule import StepSchedule
+
+DTYPES = {"float32": Choice(lambda c: jnp.float32), "bfloat16": Choice(lambda c: jnp.bfloat16)}
+
+NETWORKS = {
+    "mlp": Choice(
+        lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
+        reads=("network.width", "network.depth", "network.time_features"),
+    ),
+    "unet": Choice(
+        lambda c, dtype, outputs: UNet(
+            c.base_channels,
+            tuple(c.channel_mults),
+            c.res_blocks,
+            tuple(c.attention_resolutions),
+            c.heads,
+            c.dropout,
+            c.scale_shift,
+            c.time_scale,
+            dtype,
+            outputs,
+        ),
+        reads=tuple(
+            f"network.{key}"
+            for key in (
+                "base_channels",
+                "channel_mults",
+                "res_blocks",
+                "attention_resolutions",
+                "heads",
+                "dropout",
+                "scale_shift",
+            )
+        ),
+    ),
+}
+
+LEARNING_RATES = {
+    "constant": Choice(lambda c: optax.schedules.warmup_constant_schedule(0.0, c.learning_rate, c.warmup_steps)),
+    "cosine": Choice(lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps)),
+}
+
+
+class Experiment(NamedTuple):
+    """What a config describes, as functions.
+
+    Attributes:
+        init: key -> initial parameters.
+        step_schedule: how many steps, and which of them have the penalty.
+        steps: has the penalty -> the pure step, for `parallel.parallel_train_step`.
+        optimizer: the one of the steps.
+        sampler: (replicated params, key, n) -> n samples [n, ...], spread over all devices.
+        predict: (params, x_t, t) -> the network's prediction there.
+        model: params -> what metrics and figures of the model take.
+    """
+
+    init: Callable[[jax.Array], Any]
+    step_schedule: StepSchedule
+    steps: dict[bool, Callable]
+    optimizer: optax.GradientTransformation
+    sampler: Callable[[Any, jax.Array, int], np.ndarray]
+    predict: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    model: Callable[[Any], Model]
+
+
+def build_network(config: ml_collections.ConfigDict) -> nn.Module:
+    """Builds the score network, without parameters."""
+    outputs = 2 if config.diffusion.learn_variance else 1
+    return build(NETWORKS, config, "network.kind", build(DTYPES, config, "network.dtype"), outputs)
+
+
+def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> optax.GradientTransformation:
+    """Builds Adam under a bound on the global gradient norm, none for 0; the learning rate follows steps, not updates.
+
+    Args:
+        config: reads `train`, and the updates a step of the objective.
+        clip_scale: factor on the bound, for a step with a penalty of that scale.
+    """
+    of_step, updates = build(LEARNING_RATES, config, "train.decay"), objective_spec(config).updates(config)
+    learning_rate = of_step if updates == 1 else lambda count: of_step(count // updates)
+    bound = clip_scale * config.train.clip_norm
+    return optax.chain(
+        optax.clip_by_global_norm(bound) if bound else optax.identity(),
+        optax.adam(learning_rate, b1=config.train.beta1, b2=config.train.beta2),
+    )
+
+
+def _build_steps(config, apply, process, step_schedule):
+    variance_loss, explained = build_variance_loss(config, process), config.robust.explained
+
+    def objective_at(stats):
+        return build_objective(config, process, variance_loss, noise_floor.estimate_noise_floor(stats, explained))
+
+    objective_at(noise_floor.create())  # refuses a bad value now
+    shared = {
+        "apply": apply,
+        "schedule": process.schedule,
+        "ema_decay": config.train.ema_decay,
+        "average": parallel.average,
+    }
+    plain = make_train_step(
+        objective_at=lambda stats: build_denoising(config, process, variance_loss),
+        optimizer=build_optimizer(config),
+        measure_until=step_schedule.start,
+        **shared,
+    )
+    with as_user_error(f"config.objective={config.objective}"):
+        optimizer = build_optimizer(config, clip_scale=step_schedule.interval)
+        penalised = objective_spec(config).make_step(
+            config, objective_at=objective_at, optimizer=optimizer, measure_until=0, **shared
+        )
+    return {False: plain, True: penalised}
+
+
+def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
+    """Composes network, process, objective, optimiser and sampler.
+
+    Args:
+        config: a resolved config, see `validate.resolve`.
+        shape: shape of one example.
+
+    Raises:
+        UserError: an unknown name or a bad value.
+    """
+    process, network = build_process(config), build_network(config)
+    solve = build_sampler(config, process.schedule, objective_spec(config).lowest_noise(config))
+
+    def init(key):
+        return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,)))["params"]
+
+    def evaluate_network(params, x, t):
+        return network.apply({"params": params}, *process.inputs(x, t))
+
+    def apply_train(params, x, t, dropout_keys):
+        if not config.network.dropout:
+            return evaluate_network(params, x, t)
+
+        def one(x, t, key):  # an example's mask comes from its own key, whatever batch or device it is in
+            return network.apply({"params": params}, x[None], t[None], train=True, rngs={"dropout": key})[0]
+
+        return jax.vmap(one)(*process.inputs(x, t), dropout_keys)
+
+    def model(params):
+        return Model(process.schedule, process.denoiser(functools.partial(evaluate_network, params)))
+
+    def draw(params, keys):
+        predict = functools.partial(evaluate_network, params)
+        denoise = process.denoiser(predict, clip=config.sampling.clip or None)
+        start_keys, step_keys = rng.split(keys, 2)
+        return solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
+
+    step_schedule = build_step_schedule(config, config.train.steps)
+    steps = _build_steps(config, apply_train, process, step_schedule)
+    with as_user_error(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
+        jax.eval_shape(init, jax.random.key(0))  # refuses a shape that the network does not take
+    sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)
+    return Experiment(init, step_schedule, steps, build_optimizer(config), sampler, evaluate_network, model)

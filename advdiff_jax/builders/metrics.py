@@ -1,0 +1,352 @@
+"""Config -> what is measured on samples, and on the model that drew them: the registry of metrics."""
+
+import fnmatch
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax.builders.data import SOURCES, Data
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
+from advdiff_jax.data import pixels, subspace
+from advdiff_jax.diffusion import exact
+from advdiff_jax.diffusion.model import Model
+from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.evaluation import features, fidelity, ground_truth, memorization, score_field
+
+
+class Output(NamedTuple):
+    """What is known of a number in results.json.
+
+    Attributes:
+        meaning: in words, for reports.
+        best: "lowest", "highest", "one" (nearest to 1), "clean" (nearest to the number of clean data, NAME_clean); None: no
+            value is better than another.
+    """
+
+    meaning: str
+    best: str | None = "lowest"
+
+
+class EvalInputs(NamedTuple):
+    """What a metric may look at.
+
+    Attributes:
+        samples: [N, ...].
+        data: what the model was trained on, and the clean truth.
+        clean: () -> N clean examples, another draw at each call.
+        reference: a data set -> at most `evaluation.max_reference` of its examples, as floats.
+        model: what drew the samples.
+    """
+
+    samples: np.ndarray
+    data: Data
+    clean: Callable[[], np.ndarray]
+    reference: Callable[[pixels.Examples], np.ndarray]
+    model: Model
+
+
+class MetricSpec(NamedTuple):
+    """What is known of a name in `config.evaluation.metrics`.
+
+    Attributes:
+        compute: (config, `EvalInputs`) -> name -> number.
+        outputs: name of a number -> `Output`; "*" in a name stands for any characters.
+        requires: (config, `Data`) -> None; raises InvalidArgument where the data do not have what the metric needs.
+        reads: keys of the config that it reads and other metrics may not.
+    """
+
+    compute: Callable[[ml_collections.ConfigDict, EvalInputs], dict[str, float]]
+    outputs: dict[str, Output]
+    requires: Callable[[ml_collections.ConfigDict, Data], None] = lambda config, data: None
+    reads: tuple[str, ...] = ()
+
+
+class FeaturesSpec(NamedTuple):
+    """What is known of a name of `config.evaluation.features`.
+
+    Attributes:
+        build: folder of the cache -> features(images [N, H, W, C] in [-1, 1]) -> [N, F].
+        shape: of the images that it takes; None: any.
+        reads: keys of the config that it reads and others may not.
+    """
+
+    build: Callable[[str], Callable[[np.ndarray], np.ndarray]]
+    shape: tuple[int, ...] | None = None
+    reads: tuple[str, ...] = ()
+
+
+FEATURES = {"digits_cnn": FeaturesSpec(features.digits_cnn, shape=(8, 8, 1))}
+
+
+def true_distribution(config: ml_collections.ConfigDict) -> exact.Distribution | None:
+    """Builds the distribution of the clean data of a config, or None where it is not known in closed form."""
+    build = lookup(SOURCES, config, "data.source").distribution
+    if build is None:
+        return None
+    known = build(config.data)
+    return exact.DISTRIBUTIONS[known.kind](**known.parameters)
+
+
+def check_metrics(config: ml_collections.ConfigDict, data: Data) -> None:
+    """Refuses a metric that the data do not allow; a run calls it before it trains."""
+    for name, spec in lookup_all(METRICS, config, "evaluation.metrics").items():
+        with as_user_error(f"config.evaluation.metrics: {name}"):
+            spec.requires(config, data)
+
+
+def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model) -> dict[str, float]:
+    """Computes the metrics of a set of samples.
+
+    Args:
+        config: reads `evaluation`.
+        data: what the model was trained on, and the clean truth.
+        samples: [N, ...].
+        model: what drew them.
+
+    Returns:
+        name -> number, for every entry of `evaluation.metrics`.
+
+    Raises:
+        UserError: an unknown metric, or one that the data do not allow.
+    """
+    rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
+    inputs = EvalInputs(
+        samples,
+        data,
+        clean=lambda: data.source.clean(rng, len(samples)),
+        reference=lambda examples: pixels.evenly_spaced(examples, config.evaluation.max_reference),
+        model=model,
+    )
+    results = {}
+    for name, spec in lookup_all(METRICS, config, "evaluation.metrics").items():
+        with as_user_error(f"config.evaluation.metrics: {name}"):
+            results |= spec.compute(config, inputs)
+    return results
+
+
+def describe(outputs: dict[str, Output], name: str) -> Output:
+    """Returns what is known of a number; of an unknown one that it has no meaning, and that the lowest is best."""
+    if name in outputs:
+        return outputs[name]
+    return next((value for pattern, value in outputs.items() if fnmatch.fnmatchcase(name, pattern)), Output(""))
+
+
+def _plane(config, inputs):
+    return ground_truth.plane(inputs.samples, inputs.clean(), inputs.data.source.plane)
+
+
+def _needs_plane(config, data):
+    if data.source.plane is None:
+        raise InvalidArgument(f"data.source={config.data.source} has no plane")
+
+
+def _subspace(config, inputs):
+    truth, results = inputs.data.source.subspace, {}
+    sets = {"": inputs.samples, "_dirty": inputs.reference(inputs.data.train), "_clean": inputs.clean()}
+    for suffix, x in sets.items():
+        angles = subspace.principal_angles(x, truth)
+        numbers = {"principal_angle_mean": float(angles.mean()), "principal_angle_max": float(angles.max())}
+        results |= {f"{name}{suffix}": value for name, value in (subspace.distances(x, truth) | numbers).items()}
+    return results
+
+
+def _needs_subspace(config, data):
+    if data.source.subspace is None:
+        raise InvalidArgument(f"data.source={config.data.source} has no linear subspace")
+    if config.evaluation.num_samples <= config.data.subspace_dim:
+        raise InvalidArgument(
+            f"evaluation.num_samples={config.evaluation.num_samples} must exceed data.subspace_dim={config.data.subspace_dim}"
+        )
+
+
+def _wasserstein(config, inputs):
+    distance = functools.partial(ground_truth.wasserstein2_in_parts, points=config.evaluation.w2_points)
+    return {"w2": distance(inputs.samples, inputs.clean()), "w2_floor": distance(inputs.clean(), inputs.clean())}
+
+
+def _needs_points(config, data):
+    if len(data.train.shape) != 2:
+        raise InvalidArgument(f"it compares points [N, D], and data.source={config.data.source} has images")
+
+
+def _score_error(config, inputs):
+    c, source, model = config.evaluation, inputs.data.source, inputs.model
+    truth = Model(model.schedule, exact.denoiser(true_distribution(config), model.schedule))
+    clean = source.clean(np.random.default_rng(0), c.num_samples)
+    levels = np.geomspace(*c.score_range, c.score_levels)
+    results = {"score_error": ground_truth.score_error(model, truth, clean, levels, jax.random.key(0))}
+    section = score_field.section(source.plane, clean.shape[1:])
+    if section and c.field_levels:
+        half_side = score_field.limit(source)
+        found, wanted = (score_field.score_field(one, section, c.field_levels, half_side) for one in (model, truth))
+        results["score_error_grid"] = ground_truth.grid_error(found, wanted)
+    return results
+
+
+def _needs_distribution(config, data):
+    if true_distribution(config) is None:
+        known = ", ".join(name for name, spec in SOURCES.items() if spec.distribution)
+        raise InvalidArgument(f"the distribution of data.source={config.data.source!r} is not known, only of {known}")
+
+
+def _likelihood(config, inputs):
+    c = config.evaluation
+    if objective_spec(config).lowest_noise(config):  # below the level of a guess there is no density
+        return {}
+    points = inputs.data.source.clean(np.random.default_rng(0), c.likelihood_points)
+    key = jax.random.key(0)
+    bits = ground_truth.bits_per_dimension(inputs.model, points, key, c.likelihood_probes, c.likelihood_bin)
+    return {"bits_per_dimension": bits}
+
+
+def _noise_energy(config, inputs):
+    clean = inputs.reference(inputs.data.source.train)
+    sets = {"": inputs.samples, "_clean": clean, "_dirty": inputs.reference(inputs.data.train)}
+    return {
+        f"noise_energy{suffix}": fidelity.noise_energy(x, clean, config.evaluation.noise_directions)
+        for suffix, x in sets.items()
+    }
+
+
+def _needs_directions(config, data):
+    dimension, wanted = int(np.prod(data.train.shape[1:])), config.evaluation.noise_directions
+    if wanted > dimension:
+        raise InvalidArgument(f"evaluation.noise_directions={wanted} exceeds the {dimension} dimensions of the data")
+
+
+def _frechet(config, inputs):
+    name = config.evaluation.features
+    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
+    clean = network(inputs.reference(inputs.data.source.train))
+    return {
+        f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(network(inputs.reference(inputs.data.train)), clean),
+    }
+
+
+def _needs_features(config, data):
+    wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
+    if wanted and found != wanted:
+        raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
+
+
+def _memorization(config, inputs):
+    return memorization.nearest_neighbours(inputs.samples, inputs.reference(inputs.data.train))
+
+
+def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
+    """Adds NAME_dirty and NAME_clean for each name: the same numbers for the training data and for clean data."""
+    dirty = {f"{name}_dirty": Output(f"{name} of the training data", None) for name in outputs}
+    return outputs | dirty | {f"{name}_clean": Output(f"{name} of clean data", None) for name in outputs}
+
+
+METRICS = {
+    "plane": MetricSpec(
+        _plane,
+        {
+            "off_plane_rms": Output("RMS distance to the plane; 0 is perfect"),
+            "spread_ratio": Output("on-plane standard deviation over that of clean data; 1 is perfect", "one"),
+        },
+        requires=_needs_plane,
+    ),
+    "subspace": MetricSpec(
+        _subspace,
+        _with_references(
+            {
+                "subspace_distance": Output("RMS distance to the true subspace, in the data's units; 0 is perfect"),
+                "subspace_psnr": Output("PSNR of samples against their projection to the true subspace, dB", "highest"),
+                "principal_angle_mean": Output(
+                    "mean angle between the true subspace and the PCA of the samples, degrees; 0: recovered"
+                ),
+                "principal_angle_max": Output("largest of these angles; 90: the samples lack a direction"),
+            }
+        ),
+        requires=_needs_subspace,
+    ),
+    "wasserstein": MetricSpec(
+        _wasserstein,
+        {
+            "w2": Output("exact 2-Wasserstein distance to as many clean points; of several parts, the root mean square"),
+            "w2_floor": Output(
+                "2-Wasserstein distance between two clean draws, about that of a perfect model; other draws differ by 10 %",
+                None,
+            ),
+        },
+        requires=_needs_points,
+        reads=("evaluation.w2_points",),
+    ),
+    "score_error": MetricSpec(
+        _score_error,
+        {
+            "score_error": Output(
+                "mean square error of the score against the clean distribution's, in units of eps, over noise levels; 0 is "
+                "perfect"
+            ),
+            "score_error_grid": Output("RMS error of x0hat on the grid of the score field, in the data's units"),
+        },
+        requires=_needs_distribution,
+        reads=("evaluation.score_range", "evaluation.score_levels"),
+    ),
+    "likelihood": MetricSpec(
+        _likelihood,
+        {"bits_per_dimension": Output("negative log-likelihood of clean points under the model, base 2, per dimension")},
+        reads=("evaluation.likelihood_points", "evaluation.likelihood_probes", "evaluation.likelihood_bin"),
+    ),
+    "noise_energy": MetricSpec(
+        _noise_energy,
+        {
+            "noise_energy": Output(
+                "RMS in the directions of smallest clean variance; above noise_energy_clean there is noise, below it signal "
+                "is lost",
+                "clean",
+            ),
+            "noise_energy_clean": Output("noise_energy of clean data", None),
+            "noise_energy_dirty": Output("noise_energy of the training data", None),
+        },
+        requires=_needs_directions,
+        reads=("evaluation.noise_directions",),
+    ),
+    "fd": MetricSpec(
+        _frechet,
+        {
+            "fd_*_dirty": Output("Fréchet distance of the training data to clean data", None),
+            "fd_digits_cnn": Output(
+                "Fréchet distance to clean data in the features of a digit classifier, which hardly sees noise"
+            ),
+            "fd_*": Output("Fréchet distance to clean data in the features of the network that the name gives"),
+        },
+        requires=_needs_features,
+        reads=("evaluation.features",),
+    ),
+    "memorization": MetricSpec(
+        _memorization,
+        {
+            "nn_distance_ratio": Output(
+                "distance to the nearest over the second nearest training example; near 1: no memorisation", "highest"
+            ),
+            "near_duplicates": Output("share of samples that are much nearer to one training example than to any other"),
+        },
+    ),
+}
+
+# What every run reports besides its metrics.
+COSTS = {
+    "noise_level": Output(
+        "sigma / alpha at which plain training explained a share robust.explained of the noise variance; follows the data's "
+        "noise",
+        None,
+    ),
+    "network_evaluations": Output(
+        "passes of an example through the network: forward 1, backward to the input 1, full backward 2; without those of the "
+        "run that init_from names",
+        None,
+    ),
+    "flops_per_step": Output("floating point operations of a training step", None),
+    "steps_per_second": Output("training speed", None),
+    "train_seconds": Output("time spent training", None),
+}

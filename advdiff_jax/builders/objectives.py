@@ -1,0 +1,297 @@
+"""Config -> the objective and what is known of it: the registry of `objectives`."""
+
+import bisect
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from advdiff_jax.builders import closed_form
+from advdiff_jax.builders.closed_form import ClosedForm
+from advdiff_jax.builders.data import least_noise_std
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, build_weight
+from advdiff_jax.builders.process import Process
+from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
+from advdiff_jax.errors import UserError
+from advdiff_jax.objectives import pseudo_huber
+from advdiff_jax.objectives.ambient import ambient
+from advdiff_jax.objectives.at_diff import at_diff
+from advdiff_jax.objectives.ddpm_ip import ddpm_ip
+from advdiff_jax.objectives.denoising import Criterion, VarianceLoss, denoising, no_variance, square
+from advdiff_jax.objectives.jvp import jvp
+from advdiff_jax.objectives.robust import robust
+from advdiff_jax.objectives.subsample import one_per_group
+from advdiff_jax.objectives.variational import variational
+from advdiff_jax.training import noise_floor as noise_floors
+from advdiff_jax.training.free_adversarial import make_ascent, make_free_step
+from advdiff_jax.training.step import make_train_step
+from advdiff_jax.training.step_schedule import StepSchedule
+
+HUBER_SCHEDULES = {
+    "constant": Choice(lambda c: pseudo_huber.constant(c.huber_c)),
+    "exponential": Choice(lambda c: pseudo_huber.exponential(c.huber_c)),
+    "snr": Choice(lambda c: pseudo_huber.snr(c.huber_c)),
+}
+
+CRITERIA = {
+    "square": Choice(lambda c, schedule: square),
+    "pseudo_huber": Choice(
+        lambda c, schedule: pseudo_huber.pseudo_huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")),
+        reads=("baselines.huber_schedule", "baselines.huber_c"),
+    ),
+}
+
+# diffusion.learn_variance -> (config, process) -> the terms of a learnt variance.
+VARIANCES = {
+    False: Choice(lambda config, process: no_variance),
+    True: Choice(
+        lambda config, process: _variational(config.diffusion, process), reads=("diffusion.vlb_weight", "diffusion.vlb_bins")
+    ),
+}
+
+
+def _variational(c, process):
+    if not c.grid_steps:
+        raise UserError("config.diffusion.learn_variance=True needs a discrete grid: set config.diffusion.grid_steps above 0")
+    return variational(process.schedule, process.parameterization, c.grid_steps, c.vlb_weight, c.vlb_bins)
+
+
+class ObjectiveSpec(NamedTuple):
+    """What is known of a name of `config.objective`.
+
+    Attributes:
+        build: (config, process, variance loss, noise floor that the run has measured) -> objective, see `objectives`.
+        reads: keys of the config that it reads and other objectives may not.
+        cost: config -> network evaluations per example of a step: a forward pass is 1, a backward pass to the input 1, and one
+            to the parameters as well 2; a forward-mode derivative costs a forward pass more.
+        closed_form: (config, schedule, () -> noise floor, () -> dimension of the data) -> `ClosedForm`; None: there is none.
+        lowest_noise: config -> noise-to-signal below which nothing is learnt; the sampler goes from there to the estimate
+            of x0.
+        needs_noise_std: it reads the standard deviation of the noise in each example.
+        updates: config -> optimiser updates a step.
+        make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
+        invariant: what the perturbed penalty keeps, "x0" or "eps"; None: the objective perturbs nothing.
+    """
+
+    build: Callable[..., Callable]
+    reads: tuple[str, ...] = ()
+    cost: Callable[[ml_collections.ConfigDict], float] = lambda config: 3.0
+    closed_form: Callable[..., ClosedForm] | None = None
+    lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
+    needs_noise_std: bool = False
+    updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
+    make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
+    invariant: str | None = None
+
+
+def build_criterion(config: ml_collections.ConfigDict, process: Process) -> Criterion:
+    """Builds the criterion of the denoising error."""
+    return build(CRITERIA, config, "criterion", process.schedule)
+
+
+def build_variance_loss(config: ml_collections.ConfigDict, process: Process) -> VarianceLoss:
+    """Builds the terms of a learnt variance; raises UserError where there is no discrete grid."""
+    with as_user_error("config.diffusion"):
+        return VARIANCES[config.diffusion.learn_variance].build(config, process)
+
+
+def build_denoising(config: ml_collections.ConfigDict, process: Process, variance_loss: VarianceLoss) -> Callable:
+    """Builds plain denoising with the criterion of a config, which every run trains by until the penalty starts."""
+    return denoising(process.schedule, process.parameterization, variance_loss, build_criterion(config, process))
+
+
+def build_robust(
+    config: ml_collections.ConfigDict,
+    process: Process,
+    variance_loss: VarianceLoss,
+    noise_floor: jax.Array | float | None,
+    **replace,
+) -> Callable:
+    """Builds the paper's objective or its control.
+
+    Args:
+        config: reads `objective`, `criterion`, `robust`, `baselines`.
+        process: schedule and parameterisation.
+        variance_loss: terms of a learnt variance.
+        noise_floor: what the run has measured, for a weight that follows it.
+        **replace: arguments of `objectives.robust.robust` that replace those of the config, for diagnostics.
+    """
+    shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant]
+    criterion = build_criterion(config, process)
+    ball = build(BALLS, config, "robust.ball")
+    arguments = {
+        "radius": build(RADII, config, "robust.radius"),
+        "perturb": build(PERTURBATIONS, config, "robust.perturbation", ball),
+        "weight": build_weight(config, noise_floor),
+        "attack_loss": build(ATTACK_LOSSES, config, "robust.maximize", shift_of, criterion),
+        "shift_of": shift_of,
+        "subsample": functools.partial(one_per_group, group_size=config.robust.group_size),
+        "criterion": criterion,
+        "variance_loss": variance_loss,
+    }
+    return robust(process.schedule, process.parameterization, **(arguments | replace))
+
+
+def _jvp(config, process, variance_loss, noise_floor):
+    return jvp(
+        process.schedule,
+        process.parameterization,
+        radius=build(RADII, config, "robust.radius"),
+        ball=build(BALLS, config, "robust.ball"),
+        weight=build_weight(config, noise_floor),
+        variance_loss=variance_loss,
+    )
+
+
+def _at_diff(config, process, variance_loss, noise_floor):
+    return at_diff(process.schedule, process.parameterization, variance_loss)
+
+
+def _free_step(config, objective_at, measure_until, **arguments):
+    del measure_until  # the error of a moved state says nothing of the noise floor
+    c = config.baselines
+    objective, ascend = objective_at(noise_floors.create()), make_ascent(c.adv_lr, c.max_norm)
+    return make_free_step(objective=objective, updates=c.updates, ascend=ascend, **arguments)
+
+
+def _ddpm_ip(config, process, variance_loss, noise_floor):
+    return ddpm_ip(process.schedule, process.parameterization, config.baselines.gamma, variance_loss)
+
+
+def _guess(config):
+    return config.baselines.guess * config.data.noise_std
+
+
+def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
+    margin = config.baselines.margin
+    return ambient(process.schedule, process.parameterization, margin, guess(config), variance_loss)
+
+
+def _lowest_ambient(std: Callable, config):
+    return (1.0 + config.baselines.margin) * std(config)
+
+
+def _penalty_cost(config):
+    """A plain step; and forward and full backward at x_t + delta, after the ascent, on one example of each group."""
+    ascent = lookup(PERTURBATIONS, config, "robust.perturbation").cost(config.robust)
+    return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
+
+
+_STRENGTH = ("robust.radius", "robust.ball", "robust.weight", "robust.start_step", "robust.lazy_interval")
+_ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
+
+OBJECTIVES = {
+    "denoising": ObjectiveSpec(
+        lambda config, process, variance_loss, noise_floor: build_denoising(config, process, variance_loss),
+        reads=("criterion", "robust.explained"),  # plain training reports a noise floor
+        closed_form=closed_form.no_penalty,
+    ),
+    "equivariance": ObjectiveSpec(
+        build_robust,
+        reads=_ROBUST,
+        cost=_penalty_cost,
+        closed_form=functools.partial(closed_form.of_penalty, "x0"),
+        invariant="x0",
+    ),
+    "invariance": ObjectiveSpec(
+        build_robust,
+        reads=_ROBUST,
+        cost=_penalty_cost,
+        closed_form=functools.partial(closed_form.of_penalty, "eps"),
+        invariant="eps",
+    ),
+    "jvp": ObjectiveSpec(
+        _jvp,
+        reads=_STRENGTH,
+        cost=lambda config: 6.0,
+        closed_form=functools.partial(closed_form.of_penalty, "x0", perturbation="random"),
+    ),
+    "at_diff": ObjectiveSpec(
+        _at_diff,
+        reads=("baselines.updates", "baselines.adv_lr", "baselines.max_norm"),
+        cost=lambda config: 3.0 * config.baselines.updates,
+        updates=lambda config: config.baselines.updates,
+        make_step=_free_step,
+    ),
+    "ddpm_ip": ObjectiveSpec(_ddpm_ip, reads=("baselines.gamma",), closed_form=closed_form.input_perturbation),
+    "ambient_oracle": ObjectiveSpec(
+        functools.partial(_ambient, lambda config: None),
+        reads=("baselines.margin",),
+        lowest_noise=functools.partial(_lowest_ambient, least_noise_std),
+        needs_noise_std=True,
+    ),
+    "ambient_guess": ObjectiveSpec(
+        functools.partial(_ambient, _guess),
+        reads=("baselines.margin", "baselines.guess", "data.noise_std"),
+        lowest_noise=functools.partial(_lowest_ambient, _guess),
+    ),
+}
+
+
+def objective_spec(config: ml_collections.ConfigDict) -> ObjectiveSpec:
+    """Returns the spec of `config.objective`; raises UserError if it is unknown."""
+    return lookup(OBJECTIVES, config, "objective")
+
+
+def build_objective(
+    config: ml_collections.ConfigDict, process: Process, variance_loss: VarianceLoss, noise_floor: jax.Array
+) -> Callable:
+    """Builds the objective of a config.
+
+    Args:
+        config: a resolved config.
+        process: schedule and parameterisation.
+        variance_loss: of `build_variance_loss`.
+        noise_floor: noise level that the run has measured, [], for a weight that follows it.
+
+    Raises:
+        UserError: an unknown name or a bad value.
+    """
+    with as_user_error(f"config.objective={config.objective}"):
+        return objective_spec(config).build(config, process, variance_loss, noise_floor)
+
+
+def build_step_schedule(config: ml_collections.ConfigDict, total: int) -> StepSchedule:
+    """Builds when a run of `total` steps applies its objective; it trains by plain denoising before that and between.
+
+    An objective that does not read `robust.start_step` is applied in every step; plain denoising has no penalty to apply.
+
+    Raises:
+        UserError: a bad `robust.start_step` or `robust.lazy_interval`.
+    """
+    c, reads = config.robust, objective_spec(config).reads
+    if config.objective == "denoising":
+        return StepSchedule(total, total)
+    if "robust.start_step" not in reads:
+        return StepSchedule(total)
+    with as_user_error("config.robust"):
+        return StepSchedule(total, round(c.start_step if c.start_step >= 1 else c.start_step * total), c.lazy_interval)
+
+
+def evaluations(config: ml_collections.ConfigDict, total: int, done: int | None = None) -> float:
+    """Counts the network evaluations per example of the first `done` (default: all) of a run's `total` steps.
+
+    Units are those of `ObjectiveSpec.cost`: a step of DDPM is 3, of Robust_ran 6, of Robust_adv 6 + 2 K.
+    """
+    done = total if done is None else done
+    penalised = build_step_schedule(config, total).penalty_steps(done)
+    return 3.0 * (done - penalised) + float(objective_spec(config).cost(config)) * penalised
+
+
+def affordable_steps(config: ml_collections.ConfigDict) -> int:
+    """Returns the largest number of steps that `train.budget_evaluations` pays for.
+
+    Raises:
+        UserError: the budget is too small for one step.
+    """
+    budget, batch_size = config.train.budget_evaluations, config.train.batch_size
+    most = budget // batch_size + 1  # costs grow with the number of steps, and a step costs 1 at least
+    steps = bisect.bisect_right(range(most), budget, lo=1, key=lambda n: evaluations(config, n) * batch_size) - 1
+    if steps < 1:
+        raise UserError(
+            f"config.train.budget_evaluations={budget} is too small for one training step: a batch of {batch_size} "
+            f"costs {evaluations(config, 1) * batch_size:g} evaluations"
+        )
+    return steps

@@ -1,0 +1,153 @@
+"""The values that a numeric key of a config may have: one table, and one check.
+
+A range is an interval: a round bracket leaves the end out. Every number in a tuple must lie in it; infinity and NaN do not.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from advdiff_jax.errors import UserError
+
+_COUNT, _INDEX, _SHARE, _POSITIVE, _AMOUNT = "[1, inf)", "[0, inf)", "[0, 1]", "(0, inf)", "[0, inf)"
+
+RANGES = {
+    "seed": _INDEX,
+    "data.seed": _INDEX,
+    "data.num_examples": _COUNT,
+    "data.half_width": _POSITIVE,
+    "data.dim": _COUNT,
+    "data.components": _COUNT,
+    "data.spread": _AMOUNT,
+    "data.component_std": _POSITIVE,
+    "data.outlier_fraction": _SHARE,
+    "data.stds": _POSITIVE,
+    "data.size": _COUNT,
+    "data.channels": "[1, 3]",
+    "data.crop": _INDEX,
+    "data.subspace_dim": _COUNT,
+    "data.num_workers": _INDEX,
+    "data.read_ahead": _INDEX,
+    "data.fraction": _SHARE,
+    "data.chance.*": _SHARE,
+    "data.noise_std": _AMOUNT,
+    "data.noise_std_min": _AMOUNT,
+    "data.noise_std_max": _AMOUNT,
+    "data.salt_share": _SHARE,
+    "data.missing_share": _SHARE,
+    "data.block_side": _SHARE,
+    "data.blur_std": _AMOUNT,
+    "data.jpeg_quality": "[1, 95]",
+    "poison.radius": _AMOUNT,
+    "poison.attack_steps": _COUNT,
+    "poison.step_size": _POSITIVE,
+    "poison.draws": _COUNT,
+    "poison.batch_size": _COUNT,
+    "diffusion.grid_steps": _INDEX,
+    "diffusion.beta_min": _POSITIVE,
+    "diffusion.beta_max": _POSITIVE,
+    "diffusion.cosine_offset": _AMOUNT,
+    "diffusion.ve_sigma_min": _POSITIVE,
+    "diffusion.ve_sigma_max": _POSITIVE,
+    "diffusion.edm_sigma_min": _POSITIVE,
+    "diffusion.edm_sigma_max": _POSITIVE,
+    "diffusion.edm_log_mean": "(-inf, inf)",
+    "diffusion.edm_log_std": _POSITIVE,
+    "diffusion.flow_min_alpha": "(0, 1)",
+    "diffusion.t_min": "(0, 1)",
+    "diffusion.data_std": _POSITIVE,
+    "diffusion.vlb_weight": _AMOUNT,
+    "diffusion.vlb_bins": _INDEX,
+    "network.time_scale": _POSITIVE,
+    "network.width": _COUNT,
+    "network.depth": _COUNT,
+    "network.time_features": "[4, inf)",
+    "network.base_channels": "[4, inf)",
+    "network.channel_mults": _COUNT,
+    "network.res_blocks": _COUNT,
+    "network.attention_resolutions": _COUNT,
+    "network.heads": _COUNT,
+    "network.dropout": "[0, 1)",
+    "robust.rho": _AMOUNT,
+    "robust.bias_min": _AMOUNT,
+    "robust.bias_max": _AMOUNT,
+    "robust.constant": _POSITIVE,
+    "robust.attack_steps": _COUNT,
+    "robust.step_size": _AMOUNT,
+    "robust.lam": _AMOUNT,
+    "robust.kappa0": _AMOUNT,
+    "robust.cut": _POSITIVE,
+    "robust.exponent": _POSITIVE,
+    "robust.explained": "(0, 1)",
+    "robust.start_step": _AMOUNT,
+    "robust.lazy_interval": _COUNT,
+    "robust.group_size": _COUNT,
+    "baselines.updates": _COUNT,
+    "baselines.adv_lr": _POSITIVE,
+    "baselines.max_norm": _POSITIVE,
+    "baselines.gamma": _AMOUNT,
+    "baselines.huber_c": _POSITIVE,
+    "baselines.guess": _AMOUNT,
+    "baselines.margin": _POSITIVE,
+    "train.steps": _COUNT,
+    "train.budget_evaluations": _INDEX,
+    "train.batch_size": _COUNT,
+    "train.learning_rate": _POSITIVE,
+    "train.beta1": "[0, 1)",
+    "train.beta2": "[0, 1)",
+    "train.warmup_steps": _INDEX,
+    "train.clip_norm": _AMOUNT,
+    "train.ema_decay": "[0, 1)",
+    "train.log_every": _COUNT,
+    "train.checkpoint_every": _COUNT,
+    "train.keep_checkpoints": _COUNT,
+    "train.sample_every": _INDEX,
+    "sampling.steps": _COUNT,
+    "sampling.rho": _POSITIVE,
+    "sampling.eta": _SHARE,
+    "sampling.snr": _POSITIVE,
+    "sampling.corrections": _INDEX,
+    "sampling.churn": _AMOUNT,
+    "sampling.churn_min": _AMOUNT,
+    "sampling.churn_max": _AMOUNT,
+    "sampling.churn_noise": _AMOUNT,
+    "sampling.rtol": _POSITIVE,
+    "sampling.atol": _POSITIVE,
+    "sampling.clip": _AMOUNT,
+    "sampling.batch_size": _COUNT,
+    "sampling.seed": _INDEX,
+    "evaluation.num_samples": _COUNT,
+    "evaluation.w2_points": _COUNT,
+    "evaluation.score_range": _POSITIVE,
+    "evaluation.score_levels": _COUNT,
+    "evaluation.field_levels": _POSITIVE,
+    "evaluation.likelihood_points": _COUNT,
+    "evaluation.likelihood_probes": _COUNT,
+    "evaluation.likelihood_bin": _POSITIVE,
+    "evaluation.noise_directions": _COUNT,
+    "evaluation.overfitting_ratio": _POSITIVE,
+    "evaluation.max_reference": "[4, inf)",
+    "evaluation.grid": _COUNT,
+}
+
+
+def range_of(key: str) -> str | None:
+    """Returns the interval of a key, or None for a key without one."""
+    return RANGES.get(key, RANGES.get(f"{key.rpartition('.')[0]}.*"))
+
+
+def contains(interval: str, value: float) -> bool:
+    """Says whether a finite number lies in an interval such as "(0, 1]"."""
+    low, high = map(float, interval[1:-1].split(","))
+    above = value > low or (interval[0] == "[" and value >= low)
+    below = value < high or (interval[-1] == "]" and value <= high)
+    return math.isfinite(value) and above and below
+
+
+def check_ranges(values: dict[str, Any]) -> None:
+    """Checks the flat config `values`; raises UserError for the first number out of its range."""
+    for key, value in values.items():
+        interval = range_of(key)
+        numbers: Iterable[float] = value if isinstance(value, list | tuple) else (value,)
+        if interval and not all(contains(interval, number) for number in numbers):
+            raise UserError(f"config.{key}={value!r} is out of range: set a value in {interval}")

@@ -1,0 +1,191 @@
+"""The door: a config is checked and completed once, by `resolve`; after that it is data.
+
+Which keys a run reads follows from the specs of the names that the config gives: a key that some spec lists in its `reads` is
+read if the config gives a name whose spec lists it, and that name's own key is read. All other keys are always read.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import ml_collections
+
+from advdiff_jax import workdir
+from advdiff_jax.builders.data import CORRUPTIONS, SOURCES, SUBSPACE_DISTRIBUTIONS
+from advdiff_jax.builders.diagnostics import DIAGNOSTICS
+from advdiff_jax.builders.experiment import DTYPES, LEARNING_RATES, NETWORKS
+from advdiff_jax.builders.metrics import FEATURES, METRICS
+from advdiff_jax.builders.objectives import (
+    CRITERIA,
+    HUBER_SCHEDULES,
+    OBJECTIVES,
+    VARIANCES,
+    affordable_steps,
+    build_step_schedule,
+    objective_spec,
+)
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
+from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
+from advdiff_jax.builders.ranges import check_ranges
+from advdiff_jax.builders.registry import find, get
+from advdiff_jax.errors import UserError
+
+# key -> the registry of the names that it gives; a tuple gives several.
+CHOICES: dict[str, dict[Any, Any]] = {
+    "objective": OBJECTIVES,
+    "criterion": CRITERIA,
+    "baselines.huber_schedule": HUBER_SCHEDULES,
+    "robust.radius": RADII,
+    "robust.ball": BALLS,
+    "robust.perturbation": PERTURBATIONS,
+    "robust.maximize": ATTACK_LOSSES,
+    "robust.weight": WEIGHTS,
+    "data.source": SOURCES,
+    "data.base": SOURCES,
+    "data.foreign_source": SOURCES,
+    "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
+    "data.corruptions": CORRUPTIONS,
+    "poison.ball": BALLS,
+    "diffusion.schedule": SCHEDULES,
+    "diffusion.prediction": PREDICTIONS,
+    "diffusion.learn_variance": VARIANCES,
+    "network.kind": NETWORKS,
+    "network.dtype": DTYPES,
+    "network.time_input": TIME_INPUTS,
+    "train.decay": LEARNING_RATES,
+    "sampling.method": SAMPLERS,
+    "sampling.grid": GRIDS,
+    "evaluation.metrics": METRICS,
+    "evaluation.diagnostics": DIAGNOSTICS,
+    "evaluation.features": FEATURES,
+}
+
+
+def resolve(
+    config: ml_collections.ConfigDict, overrides: Iterable[str] = (), modes: dict[str, Any] | None = None, mode: str = "train"
+) -> ml_collections.ConfigDict:
+    """Checks a config and completes it: references are resolved, and `train.steps` is what the budget pays for.
+
+    Args:
+        config: a config of `configs/`.
+        overrides: keys that the user gave, as "section.key"; each must be read by this run.
+        modes: name -> spec of the modes; a spec lists the keys in `reads` that its mode alone reads.
+        mode: the one that runs.
+
+    Returns:
+        a copy, locked.
+
+    Raises:
+        UserError: an unknown name, a number out of its range, an override that nothing reads, or values that contradict
+            each other.
+    """
+    config = config.copy_and_resolve_references()
+    _check_overrides(config, overrides, modes or {}, mode)
+    check_ranges(workdir.flatten(config))
+    _check_batch(config)
+    if config.train.budget_evaluations:
+        config.train.steps = affordable_steps(config)
+    _check_steps(config)
+    _check_ascent(config)
+    return config.lock()
+
+
+def _names(config, key):
+    value = get(config, key)
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _conditional(modes):
+    """key -> the (key, name) of the choices whose specs list it."""
+    found = {}
+    for choice, table in {**CHOICES, "--mode": modes}.items():
+        for name, spec in table.items():
+            for key in spec.reads:
+                found.setdefault(key, []).append((choice, name))
+    return found
+
+
+def read_keys(config: ml_collections.ConfigDict, modes: dict[str, Any] | None = None, mode: str = "train") -> set[str]:
+    """Returns the keys that a run of the config reads; arguments as for `resolve`.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    modes = modes or {}
+    conditional = _conditional(modes)
+    read = {key for key in workdir.flatten(config) if key not in conditional}
+    pending = [key for key in CHOICES if key in read]
+    reads = list(modes[mode].reads) if modes else []
+    while pending or reads:
+        while reads:
+            key = reads.pop()
+            if key in CHOICES and key not in read:
+                pending.append(key)
+            read.add(key)
+        if pending:
+            key = pending.pop()
+            for name in _names(config, key):
+                reads += find(CHOICES[key], name, key).reads
+    return read
+
+
+def _check_overrides(config, overrides, modes, mode):
+    conditional, read = _conditional(modes), read_keys(config, modes, mode)
+    for key in overrides:
+        if key in conditional and key not in read:
+            needed: dict[str, list] = {}
+            for choice, name in conditional[key]:
+                needed.setdefault(choice, []).append(name)
+            wanted = " or ".join(f"{_shown(choice)}={'|'.join(map(str, names))}" for choice, names in needed.items())
+            found = ", ".join(f"{_shown(choice)}={mode if choice == '--mode' else get(config, choice)}" for choice in needed)
+            raise UserError(
+                f"config.{key}={get(config, key)!r} would not be read: it needs {wanted}, and this run "
+                f"({config.variant or config.name}) has {found}; set that, or leave this out"
+            )
+
+
+def _shown(choice):
+    return choice if choice == "--mode" else f"config.{choice}"
+
+
+def _check_batch(config):
+    devices, batch_size, group_size = jax.device_count(), config.train.batch_size, config.robust.group_size
+    if batch_size % devices:
+        raise UserError(
+            f"config.train.batch_size={batch_size} is not divisible by the {devices} devices: set "
+            f"{batch_size // devices * devices or devices}"
+        )
+    local = batch_size // devices
+    if "robust.group_size" in objective_spec(config).reads and local % group_size:
+        fitting = max(m for m in range(1, max(2, group_size + 1)) if local % m == 0)
+        raise UserError(
+            f"config.robust.group_size={group_size} must divide the batch of a device, which is {local} "
+            f"(config.train.batch_size={batch_size} on {devices} devices): set {fitting}"
+        )
+
+
+def _check_steps(config):
+    steps, warmup = config.train.steps, config.train.warmup_steps
+    paid = ", the number that config.train.budget_evaluations pays for" if config.train.budget_evaluations else ""
+    if config.train.decay == "cosine" and warmup >= steps:
+        raise UserError(f"config.train.warmup_steps={warmup} must be smaller than config.train.steps={steps}{paid}: lower it")
+    if config.objective != "denoising" and build_step_schedule(config, steps).start >= steps:
+        raise UserError(
+            f"config.robust.start_step={config.robust.start_step:g} leaves none of the {steps} steps{paid} to "
+            f"config.objective={config.objective!r}: lower it"
+        )
+
+
+def _check_ascent(config):
+    c, reads = config.robust, objective_spec(config).reads
+    if "robust.perturbation" in reads and c.perturbation == "adversarial" and not c.random_start and c.maximize != "denoising":
+        raise UserError(
+            f"config.robust.random_start=False: the gradient of maximize={c.maximize!r} is zero at delta = 0; set "
+            "random_start=True, or maximize='denoising'"
+        )
+    start = build_step_schedule(config, config.train.steps).start
+    if "robust.weight" in reads and "robust.explained" in WEIGHTS[c.weight].reads and not (start or config.init_from):
+        raise UserError(
+            f"config.robust.weight={c.weight!r} follows a noise floor that plain denoising steps measure: set "
+            "config.robust.start_step above 0, or config.init_from to a finished run"
+        )

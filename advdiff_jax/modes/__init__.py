@@ -1,0 +1,56 @@
+"""What `--mode` does: one file per mode, with `run(config, folder) -> the file to open`, and a line in `MODES`.
+
+A mode with `joint` also has `run_many(runs, folder, title)`, which shows a list of runs as one. Files are imported when their mode
+runs, so that a typing mistake on the command line does not cost the import of jax.
+"""
+
+import importlib
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class ModeSpec(NamedTuple):
+    """What is known of a mode.
+
+    Attributes:
+        help: what it does, in words.
+        output: folder under the workdir that it writes without claiming a run; "": it trains or evaluates the run.
+        joint: whether it shows a list of runs as one.
+        reads: keys of the config that this mode alone reads.
+    """
+
+    help: str
+    output: str = ""
+    joint: bool = False
+    reads: tuple[str, ...] = ()
+
+
+MODES = {
+    "train": ModeSpec("trains or resumes, then samples and evaluates"),
+    "sample": ModeSpec("draws from the newest checkpoint"),
+    "evaluate": ModeSpec("samples and evaluates again"),
+    "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview"),
+    "preview": ModeSpec("shows the training set, clean and corrupted", output="preview"),
+    "poison": ModeSpec(
+        "writes an adversarially poisoned training set",
+        output="poison",
+        reads=tuple(
+            f"poison.{key}" for key in ("checkpoint", "radius", "ball", "attack_steps", "step_size", "draws", "batch_size")
+        ),
+    ),
+    "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),
+}
+
+# Folders that may be in a workdir before a run is.
+PREVIEWS = tuple(spec.output for spec in MODES.values() if spec.output)
+
+
+def load(name: str) -> Callable[..., pathlib.Path]:
+    """Imports a mode and returns its `run`."""
+    return importlib.import_module(f"{__name__}.{name}").run
+
+
+def load_joint(name: str) -> Callable[..., pathlib.Path]:
+    """Imports a joint mode and returns its `run_many`."""
+    return importlib.import_module(f"{__name__}.{name}").run_many

@@ -1,0 +1,149 @@
+"""`--mode=evaluate`: samples from the newest checkpoint, computes metrics and diagnostics, writes results.json and the report."""
+
+import functools
+import json
+import logging
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax import workdir
+from advdiff_jax.builders import metrics
+from advdiff_jax.builders.data import Data, build_data
+from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs
+from advdiff_jax.builders.experiment import Experiment, build_experiment
+from advdiff_jax.builders.objectives import evaluations
+from advdiff_jax.builders.registry import lookup_all
+from advdiff_jax.diffusion import exact
+from advdiff_jax.diffusion.model import Model
+from advdiff_jax.evaluation import figures, report, score_field
+from advdiff_jax.modes import preview, sample
+from advdiff_jax.training import noise_floor, parallel
+from advdiff_jax.training.checkpoint import Restored, restore_latest
+from advdiff_jax.training.log import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Evaluates the run in `folder`; returns its report.
+
+    Raises:
+        UserError: see `builders` and `workdir`, or there is no checkpoint.
+    """
+    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
+    data = build_data(config)
+    metrics.check_metrics(config, data)
+    return evaluate_run(config, folder, out, data, build_experiment(config, data.train.shape[1:]))
+
+
+def outputs() -> dict[str, metrics.Output]:
+    """Returns what is known of every number in results.json, from the specs of metrics and diagnostics."""
+    found = dict(metrics.COSTS)
+    for spec in [*metrics.METRICS.values(), *DIAGNOSTICS.values()]:
+        found |= spec.outputs
+    return found
+
+
+def evaluate_run(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, out: pathlib.Path, data: Data, experiment: Experiment
+) -> pathlib.Path:
+    """Samples from the newest checkpoint in `folder`, and evaluates on the first process.
+
+    Args:
+        config: a resolved config.
+        folder: the workdir.
+        out: folder for results.json, report.html, plots/ and samples/.
+        data: of the config.
+        experiment: of the config.
+
+    Returns:
+        report.html.
+    """
+    restored = restore_latest(folder, experiment.init, experiment.optimizer)
+    params, step = restored.state.ema_params, int(restored.state.step)
+    samples = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    if jax.process_index() != 0:
+        return out / "report.html"
+    title, plots = f"{config.name}:{config.variant}", out / "plots"
+    plots.mkdir(exist_ok=True)
+    model, level = experiment.model(params), _noise_level(config, restored)
+    results = metrics.evaluate(config, data, samples, model) | _costs(config, folder, restored)
+    results |= {} if level is None else {"noise_level": level}
+    sections, warnings = [], []
+    inputs = DiagnosticInputs(samples, data, functools.partial(experiment.predict, params), level, plots)
+    for spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").values():
+        diagnosis = spec.compute(config, inputs)
+        results |= diagnosis.numbers
+        sections += diagnosis.sections
+        warnings += [diagnosis.warning] if diagnosis.warning else []
+    for warning in warnings:
+        log.warning("%s: %s", title, warning)
+    sections = [
+        *_data_sections(config, data, plots, sample.image_path(out, step), step),
+        report.Section("Results", text=" ".join(warnings), table=report.numbers_table(results, _meaning)),
+        *sections,
+        *_field_sections(config, data, model, plots),
+        *_closing_sections(config, folder, plots),
+    ]
+    summary = f"Variant {config.variant}, data {config.data.source}: {preview.describe(config, data)}."
+    report.write_report(out / "report.html", title, summary, sections)
+    workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
+    return out / "report.html"
+
+
+def _meaning(name):
+    return metrics.describe(outputs(), name).meaning
+
+
+def _noise_level(config, restored):
+    stats = restored.state.noise_floor
+    if not noise_floor.is_measured(stats):
+        return None
+    return float(noise_floor.estimate_noise_floor(stats, config.robust.explained))
+
+
+def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
+    rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
+    rates = [row["steps_per_second"] for row in rows]
+    costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
+    done = int(restored.state.step)
+    costs["network_evaluations"] = config.train.batch_size * evaluations(config, config.train.steps, done)
+    return costs | ({"steps_per_second": float(np.median(rates))} if rates else {})
+
+
+def _data_sections(config, data, plots, samples, step):
+    shown, statistics = preview.sections(config, data, preview.statistics(data), plots)
+    image = report.image(samples, f"Samples after {step:,} steps.")
+    return [shown._replace(heading="Data and samples", images=[*shown.images, image]), statistics]
+
+
+def _field_sections(config, data, model, plots):
+    """Draws score field and paths, model against truth; nothing without a known distribution or `evaluation.field_levels`."""
+    distribution, shape = metrics.true_distribution(config), data.train.shape[1:]
+    where, levels = score_field.section(data.source.plane, shape), config.evaluation.field_levels
+    if distribution is None or where is None or not levels:
+        return []
+    half_side = score_field.limit(data.source)
+    models = {"exact": Model(model.schedule, exact.denoiser(distribution, model.schedule)), config.variant: model}
+    fields = {name: score_field.score_field(one, where, levels, half_side) for name, one in models.items()}
+    paths = {name: score_field.trajectories(one, where, shape) for name, one in models.items()}
+    for name, file in (("exact", "fields_exact.npz"), (config.variant, "fields.npz")):
+        score_field.save(plots / file, score_field.Drawn(fields[name], paths[name], where.names))
+    panels = [(f"{name}, sigma/alpha = {u:g}", fields[name], i) for name in models for i, u in enumerate(levels)]
+    figures.score_fields(panels, where.names, columns=len(levels)).savefig(plots / "score_field.png")
+    figures.trajectories(list(paths.items()), where.names, 2, half_side).savefig(plots / "trajectories.png")
+    images = [
+        report.image(plots / "score_field.png", "The score of clean data under noise, exact and learnt.", wide=True),
+        report.image(plots / "trajectories.png", "Paths of the probability-flow ODE from the same starts.", wide=True),
+    ]
+    return [report.Section("The score and its paths", images=images)]
+
+
+def _closing_sections(config, folder, plots):
+    figures.curves(read_metrics(folder)).savefig(plots / "curves.png")
+    curves = report.image(plots / "curves.png", "Means over logged windows.", wide=True)
+    setup = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
+    return [report.Section("Training", images=[curves]), report.Section("Set-up", pre=setup)]

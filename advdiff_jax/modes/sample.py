@@ -1,0 +1,59 @@
+"""`--mode=sample`: draws from the newest checkpoint of a run."""
+
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax import workdir
+from advdiff_jax.builders.data import Data, build_data
+from advdiff_jax.builders.experiment import Experiment, build_experiment
+from advdiff_jax.modes import preview
+from advdiff_jax.training import parallel
+from advdiff_jax.training.checkpoint import restore_latest
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Draws `evaluation.num_samples` samples from the run in `folder` into samples/; returns the image.
+
+    Raises:
+        UserError: see `builders` and `workdir`, or there is no checkpoint.
+    """
+    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
+    data = build_data(config)
+    experiment = build_experiment(config, data.train.shape[1:])
+    state = restore_latest(folder, experiment.init, experiment.optimizer).state
+    draw(config, data, experiment, out, int(state.step), parallel.replicate(state.ema_params))
+    return image_path(out, int(state.step))
+
+
+def image_path(out: pathlib.Path, step: int) -> pathlib.Path:
+    """Returns where the image of the samples of a step is."""
+    return out / "samples" / f"step_{step}.png"
+
+
+def draw(
+    config: ml_collections.ConfigDict, data: Data, experiment: Experiment, out: pathlib.Path, step: int, params: Any
+) -> np.ndarray:
+    """Draws samples with replicated parameters, and writes them and their image to `out`/samples.
+
+    Args:
+        config: a resolved config.
+        data: sets the limits of the image.
+        experiment: has the sampler.
+        out: folder of the results.
+        step: of the checkpoint; names the files.
+        params: averaged parameters, as `parallel.replicate` lays them out.
+
+    Returns:
+        samples [evaluation.num_samples, ...], on every process.
+    """
+    samples = experiment.sampler(params, jax.random.key(config.sampling.seed), config.evaluation.num_samples)
+    if jax.process_index() == 0:
+        path = image_path(out, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path.with_suffix(".npy"), samples)
+        preview.draw(config, data, samples).savefig(path)
+    return samples

@@ -1,0 +1,71 @@
+"""`--mode=train`: trains or resumes a run, then samples, evaluates and writes the report."""
+
+import contextlib
+import functools
+import logging
+import pathlib
+
+import jax
+import ml_collections
+
+from advdiff_jax import workdir
+from advdiff_jax.builders.data import build_data, build_noise_std
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.metrics import check_metrics
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.warm_start import warm_start
+from advdiff_jax.modes import PREVIEWS, evaluate, preview, sample
+from advdiff_jax.training import loop
+
+log = logging.getLogger(__name__)
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Trains the run of a resolved config in `folder`, unless it is finished; returns its report.
+
+    Raises:
+        UserError: see `builders`, `workdir` and `training.loop`.
+    """
+    title = f"{config.name}:{config.variant}"
+    if jax.process_index() == 0:
+        workdir.lengthen(config, folder)
+    if (folder / "results.json").exists():  # said before any data are read: a list may have hundreds of runs
+        workdir.claim(config, folder, evaluate_only=False)
+        log.info("%s: already finished; --mode=evaluate evaluates it again", title)
+        return folder / "report.html"
+    data = build_data(config)
+    noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+    experiment = build_experiment(config, data.train.shape[1:])
+    check_metrics(config, data)
+    start = warm_start(config, experiment, folder)
+    if jax.process_index() == 0:
+        workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
+        log.info("%s: %s", title, preview.describe(config, data))
+        log.info("%s: %s", title, _describe(config, experiment))
+    with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+        loop.train(
+            config,
+            folder,
+            data.train,
+            experiment.init,
+            experiment.step_schedule,
+            experiment.steps,
+            experiment.optimizer,
+            title,
+            on_sample=functools.partial(sample.draw, config, data, experiment, folder),
+            warm_start=start,
+            noise_std=noise_std,
+        )
+        return evaluate.evaluate_run(config, folder, folder, data, experiment)
+
+
+def _describe(config, experiment):
+    """Says in one line what trains, on what, and for how long."""
+    c = config.train
+    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    devices = f"{jax.device_count()} {jax.devices()[0].platform} device{'s' if jax.device_count() > 1 else ''}"
+    return (
+        f"{count:,} parameters on {devices}, {c.steps:,} steps of {c.batch_size} examples, learning rate {c.learning_rate:g} "
+        f"({c.decay})"
+    )

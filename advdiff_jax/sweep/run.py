@@ -1,0 +1,150 @@
+"""A list of runs: (label, overrides) x seeds, then one table and one figure for all.
+
+Each run has its own folder, workdir/LABEL/seed_K; a finished run is skipped, an unfinished one resumed. A label may be
+"group/member": a group is a setting (a panel, a column) or a series, and a run without one is shared by all of them.
+"""
+
+import copy
+import logging
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax import modes, workdir
+from advdiff_jax.builders.registry import nearest
+from advdiff_jax.builders.validate import read_keys, resolve
+from advdiff_jax.errors import UserError
+from advdiff_jax.sweep import report
+from advdiff_jax.sweep.figures import Moments
+
+log = logging.getLogger(__name__)
+
+
+class Run(NamedTuple):
+    """A run of a list, with its resolved config."""
+
+    label: str
+    seed: int
+    config: ml_collections.ConfigDict
+
+    def folder(self, workdir: pathlib.Path) -> pathlib.Path:
+        """Returns the run's own workdir under that of the list."""
+        return workdir / self.label / f"seed_{self.seed}"
+
+
+def labels(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the labels of the runs, in the order in which they were given."""
+    order = [label for label in config.order if label in config.runs]
+    return order + [label for label in config.runs if label not in order]
+
+
+def expand(config: ml_collections.ConfigDict, mode: str = "train", overrides: Iterable[str] = ()) -> list[Run]:
+    """Builds every run: the base config, its overrides, and the seed, in this order.
+
+    Args:
+        config: a config of `configs/ablations/`.
+        mode: a name of `modes.MODES`.
+        overrides: keys of `config` that the user gave; what stands under `base` must be read by a run.
+
+    Raises:
+        UserError: an override names a key that the base does not have, or a config that `resolve` refuses; or see
+            `report.check`.
+    """
+    report.check(config)
+    runs = [run for label in labels(config) for run in _of_label(config, label, mode)]
+    given = {key for key in overrides if key.startswith("base.")}
+    read = {f"base.{key}" for run in runs for key in read_keys(run.config, modes.MODES, mode)} if given else set()
+    if unread := sorted(given - read):
+        raise UserError(f"config.{unread[0]} would not be read by any run of the list {config.name!r}: leave it out")
+    return runs
+
+
+def _of_label(config, label, mode):
+    known, settings = workdir.flatten(config.base), workdir.flatten(config.variants[label])
+    given = [key for key, value in workdir.flatten(config.runs[label]).items() if settings.get(key) != value]
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(f"config.runs.{label}: there is no key {unknown[0]}{nearest(unknown[0], known)}")
+    one = copy.deepcopy(config.base)
+    try:
+        one.update(config.runs[label])
+        resolved = resolve(one, given, modes.MODES, mode)
+    except (TypeError, UserError) as error:  # ml_collections raises TypeError for a value of another type
+        raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
+    return [Run(label, seed, _with_seed(resolved, seed)) for seed in config.seeds]
+
+
+def _with_seed(config, seed):
+    config = copy.deepcopy(config)
+    config.seed = seed
+    return config
+
+
+def run_all(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, mode: str, shard: str, overrides: Iterable[str] = ()
+) -> pathlib.Path:
+    """Does every run of the list that belongs to this shard, then writes table, figure and report over all finished runs.
+
+    Args:
+        config: a config of `configs/ablations/`: `name`, `base`, `runs`, `seeds`, `metrics`.
+        folder: the list's workdir.
+        mode: a name of `modes.MODES`.
+        shard: "i/n".
+        overrides: as for `expand`.
+
+    Returns:
+        the joint report.
+
+    Raises:
+        UserError: a bad shard, or whatever a run raises; every config is checked before the first run.
+    """
+    index, count = _parse_shard(shard)
+    runs = expand(config, mode, overrides)
+    if modes.MODES[mode].joint:
+        return modes.load_joint(mode)(runs, folder, config.name)
+    run, opened = modes.load(mode), folder
+    for one in runs[index::count]:
+        log.info("%s: %s, seed %d", config.name, one.label, one.seed)
+        opened = run(one.config, one.folder(folder))
+        jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
+    if modes.MODES[mode].output:
+        return opened
+    return summarise(config, runs, folder)
+
+
+def _parse_shard(shard):
+    index, slash, count = shard.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard={shard}: give i/n with 0 <= i < n, for example 0/4")
+    return int(index), int(count)
+
+
+def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathlib.Path) -> pathlib.Path:
+    """Joins the finished runs, from their results.json: results.json, table.md, plots/ and report.html under `folder`."""
+    results: dict[str, list[dict[str, float]]] = {run.label: [] for run in runs}
+    finished, missing = {}, []
+    for run in runs:
+        path = run.folder(folder) / "results.json"
+        if path.exists():
+            results[run.label].append(workdir.read_results(path))
+            finished.setdefault(run.label, []).append(run.folder(folder))
+        else:
+            missing.append(f"{run.label}/seed_{run.seed}")
+    table = {label: _moments(found) for label, found in results.items() if found}
+    for name in config.metrics:
+        if table and not missing and not any(name in metrics for metrics in table.values()):
+            known = list(dict.fromkeys(name for metrics in table.values() for name in metrics))
+            log.warning("config.metrics: no run has %r%s: set some of %s", name, nearest(name, known), ", ".join(known))
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    means = {f"{label}/{name}": found.mean for label, metrics in table.items() for name, found in metrics.items()}
+    workdir.write_json(folder / "results.json", means)
+    return report.write(config, folder, table, finished, missing)
+
+
+def _moments(results):
+    names = dict.fromkeys(name for result in results for name in result)
+    values = {name: [result[name] for result in results if name in result] for name in names}
+    return {name: Moments(float(np.mean(drawn)), float(np.std(drawn)), len(drawn)) for name, drawn in values.items()}

@@ -1,0 +1,113 @@
+"""Measures the cost of every variant's training step: python -m benchmarks.training [--config digits] [--json].
+
+FLOPs and temporary memory are the compiler's own figures for the compiled step; seconds are wall clock. Ratios are to
+`ddpm`, measured in the same process: timings are taken in rounds, one variant after the other, so that a machine whose
+speed drifts slows all of them alike.
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax
+
+from advdiff_jax.builders.data import build_data, build_noise_std
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.data.batches import BatchSource
+from advdiff_jax.training import parallel, state
+
+
+class _Step:
+    """A variant's compiled steps, with a state and a batch to run them on; costs are means over the steps of its run."""
+
+    def __init__(self, config):
+        config = resolve(config)
+        data = build_data(config)
+        noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+        experiment = build_experiment(config, data.train.shape[1:])
+        self._state = parallel.replicate(
+            state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
+        )
+        self._key = jax.random.key(1)
+        batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=noise_std)[0]
+        self._batch = next(parallel.shard(itertools.repeat(batch)))
+        arguments = self._state, self._key, self._batch
+        compiled = parallel.compile_steps(experiment.step_schedule.shares(), experiment.steps, *arguments)
+        self.flops, self._parts = parallel.mean_flops(compiled), list(compiled.values())
+        per_device = max(one.executable.memory_analysis().temp_size_in_bytes for one in self._parts)
+        self.temp_bytes = per_device * jax.device_count()
+
+    def seconds(self, count: int) -> float:
+        """Returns the mean seconds of a step over `count` steps of each kind."""
+        return sum(one.share * self._time(one.step, count) for one in self._parts)
+
+    def _time(self, step, count):
+        jax.block_until_ready(self._state)
+        started = time.perf_counter()
+        for _ in range(count):
+            self._state, _ = step(self._state, self._key, self._batch)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - started) / count
+
+
+def variants_table(
+    name: str = "digits", rounds: int = 5, steps: int = 10, variants: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Measures the cost of a training step of every variant.
+
+    Args:
+        name: a file of `configs/` without its ending.
+        rounds: rounds of timing; medians over them are reported.
+        steps: steps of a variant in a round.
+        variants: which, besides `ddpm`; all if none are named.
+
+    Returns:
+        variant -> `flops` (all devices), `flops_ratio`, `temp_bytes_ratio`, `seconds` (median of a step),
+        `seconds_ratio` (median of the rounds' ratios).
+    """
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    variants = dict.fromkeys(("ddpm", *(variants or importlib.import_module("configs.variants").VARIANTS)))
+    measured = {variant: _Step(get_config(variant)) for variant in variants}
+    for step in measured.values():
+        step.seconds(2)  # warms the caches
+    timings = [{variant: step.seconds(steps) for variant, step in measured.items()} for _ in range(rounds)]
+    base = measured["ddpm"]
+    return {
+        variant: {
+            "flops": step.flops,
+            "flops_ratio": step.flops / base.flops,
+            "temp_bytes_ratio": step.temp_bytes / base.temp_bytes,
+            "seconds": statistics.median(timing[variant] for timing in timings),
+            "seconds_ratio": statistics.median(timing[variant] / timing["ddpm"] for timing in timings),
+        }
+        for variant, step in measured.items()
+    }
+
+
+def main() -> None:
+    """Prints the table, or with --json one line of JSON: {"variants": ...}."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="digits", help="a file of configs/, without its ending")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
+    parser.add_argument("--variants", nargs="+", default=(), help="which variants, besides ddpm; all by default")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    table = variants_table(args.config, args.rounds, args.steps, args.variants)
+    if args.json:
+        print(json.dumps({"variants": table}))
+        return
+    columns = list(next(iter(table.values())))
+    print(f"{'':24}" + "".join(f"{column:>18}" for column in columns))
+    for name, row in table.items():
+        print(f"{name:24}" + "".join(f"{row[column]:18.4g}" for column in columns))
+
+
+if __name__ == "__main__":
+    main()

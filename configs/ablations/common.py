@@ -1,0 +1,51 @@
+"""The config that a file of `configs/ablations/` returns: a list of runs, each a set of overrides of one config."""
+
+import ml_collections
+
+from advdiff_jax.errors import UserError
+from configs import variants
+
+
+def list_of_runs(
+    name: str,
+    summary: str,
+    base: ml_collections.ConfigDict,
+    runs: dict,
+    seeds: tuple,
+    metrics: tuple,
+    figures: tuple = ("bars",),
+    frontier: tuple = (),
+) -> ml_collections.ConfigDict:
+    """Builds a list of runs for `launch.py`: label -> overrides of `base`, nested dicts; `variant` is as after the colon.
+
+    A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
+    a run without a group runs once and is shown in every setting.
+
+    Raises:
+        UserError: overrides of another type than a dictionary, a label with a dot, or an unknown variant.
+    """
+    config = ml_collections.ConfigDict()
+    config.name = name  # runs/<name> without --workdir
+    config.summary = summary  # first line of the joint report
+    config.base = base  # the full config of every run: --config.base.a.b=value reaches all runs
+    config.seeds = seeds  # every run is done once per seed
+    config.metrics = metrics  # columns of the joint table
+    # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group) |
+    # side_by_side (images of all runs from the same starts)
+    config.figures = figures  # any of these
+    config.frontier = frontier  # frontier: the metrics of the x and of the y axis
+    config.runs = ml_collections.ConfigDict()  # label -> what a run sets in the base, with its variant's settings
+    config.variants = ml_collections.ConfigDict()  # label -> the variant's settings
+    config.order = tuple(runs)  # order of the runs in tables, figures and frontiers; a ConfigDict sorts its keys
+    for label, overrides in runs.items():
+        if "." in label:
+            raise UserError(f"the label {label!r} of a run has a dot, which separates keys: write it without")
+        if not isinstance(overrides, dict):
+            raise UserError(f"run {label!r}: need a dictionary of overrides, such as {{'variant': 'ddpm'}}, got {overrides!r}")
+        try:
+            config.variants[label] = variants.overrides(overrides.get("variant"))
+        except UserError as error:
+            raise UserError(f"run {label!r}: {error}") from error
+        config.runs[label] = config.variants[label].copy_and_resolve_references()
+        config.runs[label].update({**overrides, "variant": config.variants[label].variant})
+    return config

@@ -1,0 +1,132 @@
+"""What objectives cost: evaluations of the network, budgets of them, and the learning rate of several updates a step."""
+
+import numpy as np
+import optax
+import pytest
+
+from advdiff_jax.builders.experiment import build_experiment, build_optimizer
+from advdiff_jax.builders.objectives import OBJECTIVES, build_step_schedule, evaluations
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.errors import UserError
+from configs import plane3d
+from configs.variants import VARIANTS
+
+
+def config_of(variant, **overrides):
+    config = plane3d.get_config(variant)
+    config.update_from_flattened_dict({"data.num_examples": 100} | overrides)
+    return config
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_budget_stops_every_variant_at_the_same_number(variant):
+    config = config_of(variant, **{"train.budget_evaluations": 7_200_000, "train.batch_size": 96, "robust.group_size": 4})
+    paid = resolve(config)
+    spent = [96 * evaluations(config, paid.train.steps + more) for more in (0, 1)]
+    assert spent[0] <= 7_200_000 < spent[1]
+    assert resolve(paid).train.steps == paid.train.steps
+    assert config.train.steps == 4000  # the config that was given is left as it is
+
+
+def test_without_a_budget_the_steps_are_those_of_the_config():
+    assert resolve(config_of("at_diff")).train.steps == 4000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "units"),
+    [
+        ({}, 8.0),
+        ({"robust.attack_steps": 3}, 12.0),
+        ({"robust.group_size": 8}, 3.0 + 5.0 / 8.0),
+        ({"robust.lazy_interval": 4}, 3.0 + 5.0 / 4.0),
+        ({"robust.start_step": 0.25}, 3.0 + 5.0 * 0.75),
+        ({"robust.start_step": 900.0}, 3.0 + 5.0 * 0.1),
+        ({"robust.start_step": 0.5, "robust.lazy_interval": 2, "robust.group_size": 4}, 3.0 + 5.0 / 16.0),
+    ],
+)
+def test_late_lazy_and_subsampled_penalties_cost_their_share(overrides, units):
+    assert evaluations(config_of("robust_adv", **overrides), 1000) == pytest.approx(1000 * units)
+
+
+@pytest.mark.parametrize(
+    ("variant", "overrides", "units"),
+    [
+        ("ddpm", {}, 3),
+        ("robust_ran", {}, 6),
+        ("robust_adv", {}, 8),
+        ("at_diff", {}, 9),
+        ("at_diff", {"baselines.updates": 2}, 6),
+    ],
+)
+def test_the_units_of_the_cost_model(variant, overrides, units):
+    assert evaluations(config_of(variant, **overrides), 1000) == 1000 * units
+
+
+def test_evaluations_of_a_run_that_is_not_finished():
+    config = config_of("robust_adv", **{"robust.start_step": 0.5, "robust.lazy_interval": 2})
+    assert [evaluations(config, 8, done) for done in (0, 4, 5, 6, 8)] == [0.0, 12.0, 20.0, 23.0, 34.0]
+
+
+@pytest.mark.parametrize(
+    ("variant", "schedule"),
+    [
+        ("ddpm", (100, 100, 1)),
+        ("robust_adv", (100, 20, 5)),
+        ("jvp", (100, 20, 5)),
+        ("at_diff", (100, 0, 1)),  # applies its objective in every step
+        ("ddpm_ip", (100, 0, 1)),
+        ("ambient_guess", (100, 0, 1)),
+    ],
+)
+def test_the_step_schedule_of_an_objective(variant, schedule):
+    found = build_step_schedule(config_of(variant, **{"robust.start_step": 0.2, "robust.lazy_interval": 5}), 100)
+    assert (found.total, found.start, found.interval) == schedule
+
+
+@pytest.mark.parametrize("variant", ["ddpm", "at_diff"])
+def test_the_learning_rate_warms_up_and_ends_with_the_steps(variant):
+    """Seen through Adam: with a constant gradient each update is as long as the learning rate."""
+    config = config_of(variant, **{"train.steps": 10, "train.warmup_steps": 2, "train.learning_rate": 1.0})
+    optimizer, each = build_optimizer(config), 3 if variant == "at_diff" else 1
+    params, lengths = {"w": np.ones(1, np.float32)}, []
+    opt_state = optimizer.init(params)
+    for _ in range(10 * each):
+        updates, opt_state = optimizer.update({"w": np.ones(1, np.float32)}, opt_state, params)
+        lengths.append(abs(float(updates["w"][0])))
+    rates = np.array(lengths).reshape(10, each)
+    np.testing.assert_allclose(rates, np.repeat(rates[:, :1], each, axis=1), atol=1e-5)  # one rate for the updates of a step
+    np.testing.assert_allclose(rates[:3, 0], [0.0, 0.5, 1.0], atol=1e-5)
+    np.testing.assert_allclose(rates[9, 0], 0.5 * (1.0 + np.cos(np.pi * 7 / 8)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("clip_norm", "scale", "wanted"), [(2.0, 1, 2.0), (2.0, 3, 6.0), (0.0, 1, 10.0)])
+def test_the_bound_on_the_gradient_norm_is_scaled_and_may_be_none(clip_norm, scale, wanted):
+    optimizer = build_optimizer(config_of("ddpm", **{"train.clip_norm": clip_norm}), clip_scale=scale)
+    gradient = {"w": np.full(4, 5.0, np.float32)}  # of norm 10
+    _, (_, (adam, *_)) = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    assert float(optax.tree.norm(adam.mu)) == pytest.approx(0.1 * wanted)  # 1 - beta1
+
+
+def test_the_lowest_noise_of_an_ambient_objective_is_the_margin_above_what_it_assumes():
+    lowest = lambda variant, **more: OBJECTIVES[variant].lowest_noise(config_of(variant, **more))
+    assert lowest("ambient_guess", **{"data.noise_std": 0.2, "baselines.guess": 0.5}) == pytest.approx(1.05 * 0.1)
+    assert lowest("ambient_oracle") == 0.0  # a tenth of the examples is clean
+    assert lowest("ambient_oracle", **{"data.fraction": 1.0}) == pytest.approx(1.05 * 0.1)
+    corruption = {"data.fraction": 1.0, "data.corruptions": ("gaussian_range",), "data.noise_std_min": 0.04}
+    assert lowest("ambient_oracle", **corruption) == pytest.approx(1.05 * 0.04)
+
+
+@pytest.mark.parametrize(
+    ("variant", "key", "value", "message"),
+    [
+        ("ddpm_ip", "baselines.gamma", -1.0, r"^config\.objective=ddpm_ip: .*gamma.*-1"),
+        ("pseudo_huber", "baselines.huber_c", 0.0, r"^config\.baselines: .*c0.*0"),
+        ("at_diff", "baselines.max_norm", 0.0, r"^config\.objective=at_diff: .*max_norm.*0"),
+        ("ambient_guess", "baselines.margin", 0.0, r"^config\.objective=ambient_guess: .*margin.*0"),
+        ("robust_adv", "robust.lam", -0.3, r"^config\.robust: .*lam.*-0\.3"),
+    ],
+)
+def test_what_the_library_refuses_is_the_users_mistake(variant, key, value, message):
+    """Its own check, of what `resolve` refuses before by the range of the key."""
+    with pytest.raises(UserError, match=message):
+        build_experiment(config_of(variant, **{key: value}), (3,))

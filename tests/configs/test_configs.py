@@ -1,0 +1,220 @@
+"""Configs are the interface: files and variants build and take steps; every key is read, commented and overridable."""
+
+import functools
+import importlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from advdiff_jax.builders.data import SOURCES, build_data, build_noise_std
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.process import SAMPLERS
+from advdiff_jax.builders.registry import lookup
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.data.batches import BatchSource
+from advdiff_jax.errors import UserError
+from advdiff_jax.sweep.run import expand
+from advdiff_jax.training import parallel, state
+from advdiff_jax.workdir import flatten
+from configs import default, digits, plane3d
+from configs.variants import VARIANTS, with_variant
+from tests.launching import ROOT
+
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - {"default", "variants", "__init__"})
+ABLATIONS = sorted({path.stem for path in (ROOT / "configs" / "ablations").glob("*.py")} - {"common", "__init__"})
+
+
+def load(name, variant=None):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def shrink(config):
+    """The same path in less time: what is left out is width, depth and data. What is not shipped is replaced by photographs."""
+    config.train.batch_size, config.data.num_examples, config.data.size = 8, 64, 8
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "heads": 1, "width": 8, "depth": 1})
+    config.robust.group_size = 1  # there is one example a device
+    config.network.attention_resolutions = ()  # in the middle there is attention all the same
+    if config.data.source in ("tfds", "folder"):
+        config.data.source = "photo_crops"
+    return config
+
+
+def first_steps(config):
+    """Takes three steps with the objective; returns the last metrics and how far the parameters went in learning rates."""
+    config = resolve(config)
+    data = build_data(config)
+    noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+    experiment = build_experiment(config, data.train.shape[1:])
+    run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
+    before = jax.device_get(parallel.first_replica(run.params))
+    step = parallel.parallel_train_step(experiment.steps[config.objective != "denoising"])
+    # The learning rate warms up from zero.
+    source = BatchSource(data.train, 8, seed=0, noise_std=noise_std)
+    for batch in parallel.shard(iter([source[0]] * 4)):
+        run, metrics = step(run, jax.random.key(1), batch)
+    after, metrics = jax.device_get(parallel.first_replica((run.params, metrics)))
+    moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), before, after)
+    rate = config.train.learning_rate / max(1, config.train.warmup_steps)
+    return metrics, max(jax.tree.leaves(moved)) / rate
+
+
+# Every variant takes its steps on points, and every config with the fullest objective. On images the variants with code of
+# their own do; all of them are traced there for their cost (tests/benchmarks/test_training.py).
+STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("ddpm", "robust_adv", "jvp", "at_diff", "ambient_oracle")}
+PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name in CONFIGS for variant in STEPPED.get(name, ("robust_adv",))],
+)
+def test_a_config_with_a_variant_takes_a_step(name, variant):
+    config = shrink(load(name, variant))
+    assert config.variant == variant
+    metrics, moved = first_steps(config)
+    parts = [value for part, value in metrics.items() if part in ("denoising", "penalty")]
+    assert metrics["loss"] == pytest.approx(sum(parts), rel=1e-5)
+    assert metrics["grad_norm"] > 0.0
+    assert 0.5 < moved < 12.0  # three updates of Adam, of at most a few learning rates each; at_diff takes three a step
+    assert ("residual" in metrics) == (variant in PENALISED)
+
+
+def shape_of(config):
+    return (config.data.size, config.data.size, config.data.channels) if config.network.kind == "unet" else (3,)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_with_every_variant(name):
+    for variant in VARIANTS:
+        config = resolve(shrink(load(name, variant)))
+        experiment = build_experiment(config, shape_of(config))
+        assert experiment.step_schedule.total == config.train.steps
+        assert ({*experiment.step_schedule.shares()} == {False}) == (config.objective == "denoising")
+
+
+@pytest.mark.parametrize("variant", ["robust_adv", "robust_adv,tiny"])
+@pytest.mark.parametrize("name", sorted({*CONFIGS} - {"plane3d", "mixture", "gaussian"}))
+def test_every_network_takes_its_images_at_their_true_size(name, variant):
+    config = resolve(load(name, variant))
+    assert config.variant == variant
+    experiment = build_experiment(config, shape_of(config))
+    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((1, *shape_of(config)), jnp.float32)
+    found = jax.eval_shape(functools.partial(experiment.predict), params, x, jax.ShapeDtypeStruct((1,), jnp.float32))
+    assert (found.shape, found.dtype) == (x.shape, x.dtype)
+
+
+def test_the_step_of_cifar10_at_its_true_size():
+    """Traced, not run: 53 million parameters are too many for a small machine."""
+    config, shape = resolve(load("cifar10", "robust_adv")), (32, 32, 3)
+    experiment = build_experiment(config, shape)
+    fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
+    run = jax.tree.map(lambda x: jax.ShapeDtypeStruct((8, *x.shape), x.dtype), fresh)
+    batch = {"examples": jax.ShapeDtypeStruct((8, config.train.batch_size // 8, *shape), jnp.uint8)}
+    after, metrics = jax.eval_shape(parallel.parallel_train_step(experiment.steps[True]), run, jax.random.key(1), batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), run)
+    assert "residual" in metrics
+    assert 50e6 < sum(leaf.size for leaf in jax.tree.leaves(fresh.params)) < 55e6
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"robust.radius": "noise_units", "robust.ball": "l2", "robust.maximize": "residual", "robust.attack_steps": 3},
+        {"robust.radius": "constant", "robust.random_start": True, "diffusion.schedule": "vp_cosine"},
+        {"diffusion.grid_steps": 0, "diffusion.prediction": "v", "train.decay": "constant"},
+        {"diffusion.prediction": "x0", "network.dtype": "bfloat16"},
+        {"diffusion.prediction": "score", "robust.bias_max": 0.2, "robust.maximize": "denoising"},
+    ],
+)
+def test_every_other_choice_takes_a_step(overrides):
+    config = shrink(plane3d.get_config("robust_adv"))
+    config.update_from_flattened_dict(overrides)
+    metrics, moved = first_steps(config)
+    assert metrics["loss"] == pytest.approx(metrics["denoising"] + metrics["penalty"], rel=1e-5)
+    assert metrics["penalty"] > 0.0
+    assert 0.5 < moved < 4.0
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_every_sampler_samples(method):
+    """Untrained, and so with an output of 0: what stays is the start, and the noise of the steps."""
+    config = shrink(plane3d.get_config("ddpm"))
+    config.sampling.update({"method": method, "steps": 3, "batch_size": 2, "clip": 0.5, "eta": 0.5})
+    experiment = build_experiment(resolve(config), (3,))
+    params = parallel.replicate(experiment.init(jax.random.key(0)))
+    samples = experiment.sampler(params, jax.random.key(1), 21)  # two rounds of sixteen
+    assert samples.shape == (21, 3)
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=1e-4)  # clipped, and not by less
+    config.sampling.clip = 0.0
+    samples = build_experiment(resolve(config), (3,)).sampler(params, jax.random.key(1), 21)
+    assert len(np.unique(samples, axis=0)) == 21
+    assert np.abs(samples).max() > 0.5
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_expands_and_builds(name):
+    config = importlib.import_module(f"configs.ablations.{name}").get_config()
+    config.base.train.batch_size = 256  # of which eight devices can make groups of 32
+    runs = expand(config)
+    assert len(runs) == len(config.runs) * len(config.seeds)
+    assert len({run.config.to_json_best_effort() for run in runs}) == len(runs)
+    built = {}
+    for run in runs:
+        again = with_variant(config.base.copy_and_resolve_references(), run.config.variant)
+        again.update(config.runs[run.label])
+        again.seed, again.train.steps = run.seed, run.config.train.steps  # of the budget
+        assert again == run.config.copy_and_resolve_references()
+        # One setting stands for all: settings differ in how dirty the data are.
+        built.setdefault((run.config.variant, run.label.rpartition("/")[-1]), run.config)
+    for one in built.values():
+        small = one.copy_and_resolve_references()
+        small.unlock()
+        small.data.num_examples = 64
+        build_experiment(small, lookup(SOURCES, small, "data.source").load(small.data).train.shape[1:])
+
+
+def test_every_key_is_read_and_commented():
+    program = "\n".join(path.read_text() for path in [*(ROOT / "advdiff_jax").rglob("*.py"), ROOT / "launch.py"])
+    source = (ROOT / "configs" / "default.py").read_text()
+    for key in flatten(default.get_config()):
+        section, _, leaf = key.rpartition(".")
+        assert re.search(rf"\.{leaf}\b|\"{key}\"|\"{section}\", \"{leaf}\"", program), f"nothing reads config.{key}"
+        assert re.search(rf"^    {section or 'config'}\.{leaf} = .*  # .+$", source, re.MULTILINE), (
+            f"config.{key} has no comment"
+        )
+
+
+def test_every_key_can_be_overridden(monkeypatch):
+    """Each key given on the command line, each with a value of its own."""
+    changed = {}
+    for key, value in flatten(default.get_config()).items():
+        new = {bool: lambda v: not v, str: lambda v: v + "x", list: lambda v: (*v, v[0])}.get(type(value), lambda v: v + 1)(
+            value
+        )
+        changed[key] = new
+    argv = ["launch.py", "--config=configs/plane3d.py", *(f"--config.{key}={value}" for key, value in changed.items())]
+    monkeypatch.setattr("sys.argv", argv)  # config_flags looks there for the overrides
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(argv)
+    found = flatten(values["config"].value)
+    assert found == {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(UserError, match="'robust' is unknown: set one of ddpm, invariance, .*, alone or with ,tiny"):
+        plane3d.get_config("robust")
+
+
+def test_images_that_the_network_cannot_halve_are_refused():
+    config = digits.get_config()
+    config.network.channel_mults = (1, 1, 1, 1, 1)
+    with pytest.raises(UserError, match=r"config\.network\.kind=unet on examples of shape \(8, 8, 1\): .*halved"):
+        build_experiment(resolve(config), (8, 8, 1))

@@ -1,0 +1,97 @@
+"""One device and four, each in its own process, have the same losses, parameters and samples."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.launching import ROOT, environment
+
+PROGRAM = """
+import sys
+import jax, numpy as np
+from advdiff_jax.builders.data import build_data
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.training import parallel, state
+from configs import digits
+
+config = digits.get_config(sys.argv[1])
+config.train.batch_size, config.network.base_channels, config.network.channel_mults = 16, 8, (1,)
+config.network.dropout, config.train.warmup_steps, config.robust.bias_max = 0.1, 1, 0.1
+config.robust.group_size = 2
+config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
+config = resolve(config)
+data = build_data(config)
+experiment = build_experiment(config, data.train.shape[1:])
+run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
+step = parallel.parallel_train_step(experiment.steps[True])
+losses = []
+for batch in parallel.shard({"examples": x} for x in data.train[:96].reshape(6, 16, 8, 8, 1)):
+    run, metrics = step(run, jax.random.key(1), batch)
+    losses.append(float(parallel.first_replica(metrics)["loss"]))
+samples = experiment.sampler(run.ema_params, jax.random.key(2), 12)
+leaves = jax.tree.leaves(jax.device_get(parallel.first_replica(run)))
+np.savez(sys.argv[2], losses=losses, samples=samples, *leaves)
+"""
+
+
+def run_on(devices, variant, out):
+    subprocess.run([sys.executable, "-c", PROGRAM, variant, out], check=True, env=environment(devices), cwd=ROOT)
+    return np.load(out)
+
+
+def test_one_and_four_devices_agree(tmp_path):
+    """Runs the hardest case: random radius, dropout, and an ascent on one example of two, each with its own keys."""
+    one, four = (run_on(n, "robust_adv", tmp_path / f"{n}.npz") for n in (1, 4))
+    assert len(one["losses"]) == 5
+    np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
+    for name in set(one.files) - {"losses", "samples"}:
+        np.testing.assert_allclose(one[name], four[name], atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(one["samples"], four["samples"], atol=1e-4)
+
+
+TWO_PROCESSES = """
+import json, sys
+import jax
+jax.distributed.initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]))
+import pathlib
+from advdiff_jax import modes
+from advdiff_jax.builders.validate import resolve
+from configs import plane3d
+
+config = plane3d.get_config("robust_ran")
+config.train.steps, config.train.batch_size, config.train.log_every, config.train.checkpoint_every = 12, 32, 4, 6
+config.train.warmup_steps = 2
+config.data.num_examples, config.evaluation.num_samples, config.sampling.steps, config.sampling.batch_size = 500, 64, 4, 16
+modes.load("train")(resolve(config), pathlib.Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_are_one_run(tmp_path, free_port):
+    """Two hosts with two devices each write one workdir, with the numbers of one host with four devices."""
+    env = environment(devices=2) | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(free_port), str(i), str(tmp_path / "two")], env=env, cwd=ROOT
+        )
+        for i in range(2)
+    ]
+    assert [process.wait(timeout=240) for process in pair] == [0, 0]
+
+    program = TWO_PROCESSES.replace("jax.distributed.initialize", "(lambda *args: None)")
+    subprocess.run([sys.executable, "-c", program, "0", "0", str(tmp_path / "one")], check=True, env=environment(4), cwd=ROOT)
+
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    for name in ("off_plane_rms", "spread_ratio", "w2"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3), name
