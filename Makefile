@@ -15,13 +15,17 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Against diffusers, in an environment of its own: it needs torch, which nothing else here does.
-crosscheck: .venv-crosscheck/installed
-	.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py
+# Against diffusers, in an environment of its own, because it needs torch; and Pillow's test images, which its source holds.
+crosscheck: .venv-crosscheck/installed .venv-crosscheck/pillow
+	PILLOW_SDIST=$$(echo .venv-crosscheck/pillow/*.tar.gz) \
+		.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py tests/crosscheck/check_images.py
+
+.venv-crosscheck/pillow: .venv-crosscheck/installed
+	.venv-crosscheck/bin/python -m pip download --quiet --constraint constraints.txt --no-deps --no-binary pillow --dest $@ pillow
 
 # Another Python brings another jax (constraints.txt): `make steps-3.12` has every variant take a step there.
 steps-%: .venv-%/installed
-	.venv-$*/bin/python -m pytest tests/test_configs.py -k "takes_a_step and plane3d"
+	.venv-$*/bin/python -m pytest tests/configs/test_configs.py -k "takes_a_step and plane3d"
 
 .PRECIOUS: .venv-%/installed
 .venv-%/installed: setup.cfg pyproject.toml constraints.txt

@@ -135,9 +135,10 @@ def _start_devices(jax):
 def _launch(config: ml_collections.ConfigDict) -> pathlib.Path:
     import jax  # after the flags are checked: a typing mistake should not cost the seconds of this import
 
-    from advdiff_jax import cache
+    from advdiff_jax import cache, workdir
     from advdiff_jax.builders.validate import resolve
     from advdiff_jax.sweep.run import run_all
+    from advdiff_jax.training import parallel
 
     _start_devices(jax)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -147,6 +148,8 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path:
     default = pathlib.Path("runs") / (config.name if is_list else f"{config.name}-{config.variant}")
     folder = (default if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)).expanduser().absolute()
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
+    parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})
     if is_list:
         return run_all(config, folder, _MODE.value, _SHARD.value, overrides)
     return modes.load(_MODE.value)(resolve(config, overrides, modes.MODES, _MODE.value), folder)

@@ -11,3 +11,7 @@ class UserError(ValueError):
     `launch.py` prints the message without a traceback and exits with status 2. `builders.registry.as_user_error` turns an
     `InvalidArgument` into one, with the config key in front.
     """
+
+
+class NotPrepared(UserError):
+    """A data set is not on disk in a readable form; `--mode=prepare` mends that."""

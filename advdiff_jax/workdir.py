@@ -45,6 +45,8 @@ HOST_KEYS = (
     "data.read_ahead",
     "data.data_dir",
     "data.manual_dir",
+    "data.check_archives",
+    "data.accept_changes",
     "data.cache_dir",
     "evaluation.cache_dir",
 )

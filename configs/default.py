@@ -51,9 +51,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- data: a clean source and its corruption ---------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    # plane3d | mixture | gaussian | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of PNG,
-    # JPEG, WebP) | array (.npy or .npz of uint8) | tfds | record_dataset (an array_record that --mode=poison wrote) |
-    # linear_subspace (PCA of another source)
+    # plane3d | mixture | gaussian | digits | photo_crops (of photographs in scikit-learn and scikit-image) | folder (of image
+    # files, or a zip or tar of them) | array (.npy or .npz of images) | points (.npy or .npz of points [N, D]) | tfds |
+    # record_dataset (an array_record that --mode=poison wrote) | linear_subspace (PCA of another source)
     data.source = "plane3d"  # one of these
     data.seed = 0  # seeds the synthetic training set and the corruption; runs with other values of `seed` share their data
     data.num_examples = 20_000  # size of a synthetic training set
@@ -65,22 +65,28 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
     data.stds = (0.05, 0.1, 0.2, 0.5, 1.0)  # gaussian: standard deviation of each coordinate
     # images
-    data.size = 32  # side in pixels, after crop and resize; array: the side that its images have
+    # Side in pixels, or "(HEIGHT,WIDTH)", after crop and resize; array: what its images have.
+    data.size = ml_collections.FieldReference(32, field_type=object)
     data.channels = 3  # 1: grey, 3: RGB; images of other modes are converted
-    data.crop = 0  # side in pixels of the centred square that is kept before the resize; 0: the shorter side
+    data.crop = 0  # shorter side in pixels of the centred part, of the shape of data.size, that is kept; 0: all that fits
     data.flip = False  # mirror every second image, drawn afresh at each visit
-    data.path = ""  # folder, array, record_dataset: the folder or file
+    # Values that become black and white in files deeper than 8 bits and in arrays; (): found from the files, or an error.
+    data.value_range = ()
+    data.path = ""  # folder, array, points, record_dataset: the folder or file
+    data.array_key = ""  # array, points: name of the array in an .npz file; "": the only one that fits
     data.on_bad_image = "fail"  # fail | skip (with a warning that names them): images of a folder or of tfds that do not decode
     data.tfds_name = "cifar10"  # tfds: builder or builder/config
     data.split = "train"  # tfds: split, slices allowed
     data.data_dir = ""  # tfds: folder of the prepared sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
     data.manual_dir = ""  # tfds, --mode=prepare: folder of the raw archives under their upstream names; empty: download them
+    data.check_archives = True  # tfds, --mode=prepare: compare the archives of manual_dir with TFDS's sizes and SHA-256 first
     data.base = "digits"  # linear_subspace: a name of data.source; its images are projected, at most data.num_examples of them
     data.subspace_dim = 8  # linear_subspace: dimension
     data.subspace_distribution = "projected"  # projected (images) | gaussian (with their mean and variances): linear_subspace
     # reading
     data.num_workers = 0  # processes that read and corrupt; 0: two threads, faster for sources in memory
     data.read_ahead = 8  # batches that each worker prepares ahead; 0, without workers: none, faster for points
+    data.accept_changes = False  # resume a run although its data have changed since it began
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | salt_and_pepper | missing_pixels |
@@ -219,6 +225,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.checkpoint_every = 1000  # steps between checkpoints; the last step is always saved
     train.keep_checkpoints = 2  # number of checkpoints kept; older ones are removed
     train.sample_every = 0  # steps between images of samples while training; 0: at the end only
+    train.sample_count = 64  # samples in each of these images
 
     # --- sampling -----------------------------------------------------------------------------------------------------
     config.sampling = sampling = ml_collections.ConfigDict()

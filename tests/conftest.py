@@ -1,5 +1,6 @@
 """The environment of the tests, set up before jax is imported."""
 
+import importlib.metadata
 import os
 import tempfile
 
@@ -7,6 +8,8 @@ from absl import flags
 
 # Most of the time of these tests is compilation; a process that a test starts inherits this.
 FAST_COMPILATION = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FAST_COMPILATION += " --xla_cpu_use_fusion_emitters=false"  # halves it; XLA stops at a flag that its version does not have
 os.environ["XLA_FLAGS"] = f"{FAST_COMPILATION} --xla_force_host_platform_device_count=8"
 os.environ["NPROC"] = "8"  # with fewer threads than fake devices, queued collectives deadlock on the CPU
 os.environ["JAX_PLATFORMS"] = "cpu"

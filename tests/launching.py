@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import unittest.mock
@@ -33,9 +34,9 @@ def command(*args):
 
 
 def environment(devices=1):
-    """Returns the environment of a process with `devices` devices."""
-    count = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"XLA_FLAGS": f"--xla_backend_optimization_level=0 {count}", "PYTHONPATH": str(ROOT)}
+    """Returns the environment of a process with `devices` devices, which compiles as this one."""
+    flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
 
 
 def launch(*args, timeout=240, devices=1):

@@ -1,38 +1,23 @@
-"""Config -> the data set, clean and as the model sees it: the registries of sources and of corruptions."""
+"""Config -> the data set, clean and as the model sees it: the registry of corruptions."""
 
 import copy
 import functools
-import pathlib
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
-from advdiff_jax import cache
-from advdiff_jax.builders.registry import Choice, as_user_error, find, lookup, lookup_all
-from advdiff_jax.data import corruption, folder, image_corruptions, photos, pixels, prepare, record_dataset, sources, subspace
-from advdiff_jax.data.records import Images
-from advdiff_jax.data.tfds_source import NotPrepared, TfdsImages
-from advdiff_jax.errors import UserError
+from advdiff_jax.builders.registry import as_user_error, find, lookup, lookup_all
+from advdiff_jax.builders.sources import SOURCES
+from advdiff_jax.data import corruption, image_corruptions, pixels, record_dataset, sources
+from advdiff_jax.errors import NotPrepared, UserError
 
+log = logging.getLogger(__name__)
+
+FEWEST = 4  # examples that metrics and statistics need
 DIAGNOSED = 1024  # images of a set that is read on the fly, of which the report has statistics
-
-
-class SourceSpec(NamedTuple):
-    """What is known of a name of `config.data.source`.
-
-    Attributes:
-        load: section `data` of a config -> `sources.Source`.
-        reads: keys of the config that it reads and other sources may not.
-        distribution: section `data` -> the distribution of the clean data; None: it is not known in closed form.
-        prepare: section `data` -> None; downloads or converts what `load` reads (`--mode=prepare`).
-    """
-
-    load: Callable[[ml_collections.ConfigDict], sources.Source]
-    reads: tuple[str, ...] = ()
-    distribution: Callable[[ml_collections.ConfigDict], sources.KnownDistribution] | None = None
-    prepare: Callable[[ml_collections.ConfigDict], None] = lambda c: None
 
 
 class CorruptionSpec(NamedTuple):
@@ -50,65 +35,6 @@ class CorruptionSpec(NamedTuple):
     noise_std: Callable[[ml_collections.ConfigDict], corruption.NoiseStd] | None = None
     images_only: bool = False
 
-
-_SYNTHETIC = ("data.num_examples",)
-_FITTED = ("data.size", "data.channels", "data.crop", "data.on_bad_image")
-_TFDS = ("data.tfds_name", "data.split", "data.data_dir", "data.manual_dir")
-
-SOURCES = {
-    "plane3d": SourceSpec(
-        lambda c: sources.plane3d(c.num_examples, c.seed, c.half_width),
-        reads=(*_SYNTHETIC, "data.half_width"),
-        distribution=lambda c: sources.plane3d_distribution(c.half_width),
-    ),
-    "mixture": SourceSpec(
-        lambda c: sources.mixture(c.num_examples, c.seed, c.dim, c.components, c.spread, c.component_std, c.outlier_fraction),
-        reads=(
-            *_SYNTHETIC,
-            *(f"data.{key}" for key in ("dim", "components", "spread", "component_std", "outlier_fraction")),
-        ),
-        distribution=lambda c: sources.mixture_distribution(c.dim, c.components, c.spread, c.component_std),
-    ),
-    "gaussian": SourceSpec(
-        lambda c: sources.gaussian(c.num_examples, c.seed, c.stds),
-        reads=(*_SYNTHETIC, "data.stds"),
-        distribution=lambda c: sources.gaussian_distribution(c.stds),
-    ),
-    "digits": SourceSpec(lambda c: sources.digits()),
-    "photo_crops": SourceSpec(
-        lambda c: sources.images(photos.photo_crops(c.num_examples, c.seed, c.size)), reads=(*_SYNTHETIC, "data.size")
-    ),
-    "folder": SourceSpec(
-        lambda c: sources.images(
-            folder.image_folder(
-                c.path, c.size, c.channels, c.crop, c.on_bad_image, pathlib.Path(c.cache_dir or cache.directory())
-            )
-        ),
-        reads=("data.path", "data.cache_dir", *_FITTED),
-    ),
-    "array": SourceSpec(
-        lambda c: sources.images(folder.image_array(c.path, c.size, c.channels)),
-        reads=("data.path", "data.size", "data.channels"),
-    ),
-    "tfds": SourceSpec(
-        lambda c: sources.images(
-            Images(TfdsImages(c.tfds_name, c.split, c.data_dir), c.size, c.channels, c.crop, c.on_bad_image)
-        ),
-        reads=(*_TFDS, *_FITTED),
-        prepare=lambda c: prepare.prepare(c.tfds_name, c.data_dir, c.manual_dir),
-    ),
-    "record_dataset": SourceSpec(lambda c: sources.images(record_dataset.RecordDataset(c.path)), reads=("data.path",)),
-    "linear_subspace": SourceSpec(
-        lambda c: _linear_subspace(c),
-        reads=(*_SYNTHETIC, "data.base", "data.subspace_dim", "data.subspace_distribution"),
-        prepare=lambda c: SOURCES[c.base].prepare(c),
-    ),
-}
-
-SUBSPACE_DISTRIBUTIONS = {
-    "projected": Choice(lambda c, images, truth: subspace.projected(images, truth)),
-    "gaussian": Choice(lambda c, images, truth: subspace.gaussian(images, truth, c.seed)),
-}
 
 CORRUPTIONS = {
     "gaussian": CorruptionSpec(
@@ -183,8 +109,15 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
+    if len(source.train) < FEWEST:
+        raise UserError(
+            f"config.data.source={config.data.source} has {len(source.train)} examples, and training needs {FEWEST} or "
+            "more: add some, or set another data set"
+        )
     if config.data.flip and len(source.train.shape) != 4:
         raise UserError(f"config.data.flip=True mirrors images, and data.source={config.data.source} has none: set False")
+    if config.data.flip:
+        log.info("config.data.flip=True: at each visit, every second image is mirrored, left for right")
     with as_user_error("config.data"):
         corrupted = corruption.CorruptedDataset(source.train, config.data.fraction, corruptions, config.data.seed)
     diagnosed = pixels.evenly_spaced_indices(len(corrupted), DIAGNOSED if source.on_the_fly else len(corrupted))
@@ -252,16 +185,6 @@ def prepare_data(config: ml_collections.ConfigDict) -> None:
     if "foreign_outlier" in config.data.corruptions:
         lookup(SOURCES, config, "data.foreign_source").prepare(_foreign_section(config.data))
     build_data(config)  # reads it back: damage is reported now
-
-
-def _linear_subspace(c):
-    if c.base == "linear_subspace":
-        raise UserError("config.data.base='linear_subspace' is the source itself: set another source of images")
-    images = pixels.evenly_spaced(find(SOURCES, c.base, "data.base").load(c).train, c.num_examples)
-    truth = subspace.fit_subspace(images, c.subspace_dim)
-    distribution = find(SUBSPACE_DISTRIBUTIONS, c.subspace_distribution, "data.subspace_distribution")
-    train, clean = distribution.build(c, images, truth)
-    return sources.Source(train, clean, subspace=truth)
 
 
 def _foreign_section(c):

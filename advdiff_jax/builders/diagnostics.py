@@ -13,8 +13,9 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, known_noise_std
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
-from advdiff_jax.builders.metrics import Output
+from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import build_robust, objective_spec
+from advdiff_jax.builders.outputs import COSTS, Output, describe
 from advdiff_jax.builders.penalty import BALLS
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import build
@@ -173,3 +174,11 @@ DIAGNOSTICS = {
         reads=("evaluation.overfitting_ratio",),
     ),
 }
+
+
+def output_of(name: str) -> Output:
+    """Returns what is known of a number in results.json, from the specs of metrics and diagnostics."""
+    known = dict(COSTS)
+    for spec in [*METRICS.values(), *DIAGNOSTICS.values()]:
+        known |= spec.outputs
+    return describe(known, name)

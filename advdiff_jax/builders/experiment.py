@@ -65,7 +65,12 @@ NETWORKS = {
 }
 
 LEARNING_RATES = {
-    "constant": Choice(lambda c: optax.schedules.warmup_constant_schedule(0.0, c.learning_rate, c.warmup_steps)),
+    # optax's warm-up of 0 steps stays at its initial value, 0, for ever
+    "constant": Choice(
+        lambda c: optax.schedules.warmup_constant_schedule(
+            0.0 if c.warmup_steps else c.learning_rate, c.learning_rate, c.warmup_steps
+        )
+    ),
     "cosine": Choice(lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps)),
 }
 
@@ -78,7 +83,7 @@ class Experiment(NamedTuple):
         step_schedule: how many steps, and which of them have the penalty.
         steps: has the penalty -> the pure step, for `parallel.parallel_train_step`.
         optimizer: the one of the steps.
-        sampler: (replicated params, key, n) -> n samples [n, ...], spread over all devices.
+        sampler: (replicated params, key, n, between) -> n samples [n, ...], see `parallel.parallel_sampler`.
         predict: (params, x_t, t) -> the network's prediction there.
         model: params -> what metrics and figures of the model take.
     """

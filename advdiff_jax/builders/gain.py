@@ -8,10 +8,10 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax.builders.closed_form import ClosedForm
-from advdiff_jax.builders.data import SOURCES
 from advdiff_jax.builders.objectives import OBJECTIVES, objective_spec
 from advdiff_jax.builders.process import SAMPLERS, build_sampler, build_schedule
 from advdiff_jax.builders.registry import lookup
+from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.diffusion import gain
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import gain_figure

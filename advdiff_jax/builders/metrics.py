@@ -1,6 +1,5 @@
 """Config -> what is measured on samples, and on the model that drew them: the registry of metrics."""
 
-import fnmatch
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,27 +8,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.data import SOURCES, Data
+from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
+from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import features, fidelity, ground_truth, memorization, score_field
-
-
-class Output(NamedTuple):
-    """What is known of a number in results.json.
-
-    Attributes:
-        meaning: in words, for reports.
-        best: "lowest", "highest", "one" (nearest to 1), "clean" (nearest to the number of clean data, NAME_clean); None: no
-            value is better than another.
-    """
-
-    meaning: str
-    best: str | None = "lowest"
 
 
 class EvalInputs(NamedTuple):
@@ -127,13 +115,6 @@ def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray,
         with as_user_error(f"config.evaluation.metrics: {name}"):
             results |= spec.compute(config, inputs)
     return results
-
-
-def describe(outputs: dict[str, Output], name: str) -> Output:
-    """Returns what is known of a number; of an unknown one that it has no meaning, and that the lowest is best."""
-    if name in outputs:
-        return outputs[name]
-    return next((value for pattern, value in outputs.items() if fnmatch.fnmatchcase(name, pattern)), Output(""))
 
 
 def _plane(config, inputs):
@@ -332,21 +313,4 @@ METRICS = {
             "near_duplicates": Output("share of samples that are much nearer to one training example than to any other"),
         },
     ),
-}
-
-# What every run reports besides its metrics.
-COSTS = {
-    "noise_level": Output(
-        "sigma / alpha at which plain training explained a share robust.explained of the noise variance; follows the data's "
-        "noise",
-        None,
-    ),
-    "network_evaluations": Output(
-        "passes of an example through the network: forward 1, backward to the input 1, full backward 2; without those of the "
-        "run that init_from names",
-        None,
-    ),
-    "flops_per_step": Output("floating point operations of a training step", None),
-    "steps_per_second": Output("training speed", None),
-    "train_seconds": Output("time spent training", None),
 }

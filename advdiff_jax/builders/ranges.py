@@ -26,6 +26,7 @@ RANGES = {
     "data.channels": "[1, 3]",
     "data.crop": _INDEX,
     "data.subspace_dim": _COUNT,
+    "data.value_range": "(-inf, inf)",
     "data.num_workers": _INDEX,
     "data.read_ahead": _INDEX,
     "data.fraction": _SHARE,
@@ -102,6 +103,7 @@ RANGES = {
     "train.checkpoint_every": _COUNT,
     "train.keep_checkpoints": _COUNT,
     "train.sample_every": _INDEX,
+    "train.sample_count": _COUNT,
     "sampling.steps": _COUNT,
     "sampling.rho": _POSITIVE,
     "sampling.eta": _SHARE,
@@ -149,5 +151,5 @@ def check_ranges(values: dict[str, Any]) -> None:
     for key, value in values.items():
         interval = range_of(key)
         numbers: Iterable[float] = value if isinstance(value, list | tuple) else (value,)
-        if interval and not all(contains(interval, number) for number in numbers):
+        if interval and not all(isinstance(number, int | float) and contains(interval, number) for number in numbers):
             raise UserError(f"config.{key}={value!r} is out of range: set a value in {interval}")

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders.data import CORRUPTIONS, SOURCES, SUBSPACE_DISTRIBUTIONS
+from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DTYPES, LEARNING_RATES, NETWORKS
 from advdiff_jax.builders.metrics import FEATURES, METRICS
@@ -28,6 +28,7 @@ from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RA
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
+from advdiff_jax.builders.sources import SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.errors import UserError
 
 # key -> the registry of the names that it gives; a tuple gives several.
@@ -133,15 +134,25 @@ def _check_overrides(config, overrides, modes, mode):
     conditional, read = _conditional(modes), read_keys(config, modes, mode)
     for key in overrides:
         if key in conditional and key not in read:
-            needed: dict[str, list] = {}
-            for choice, name in conditional[key]:
-                needed.setdefault(choice, []).append(name)
+            needed = _needed(key, conditional, read)
             wanted = " or ".join(f"{_shown(choice)}={'|'.join(map(str, names))}" for choice, names in needed.items())
             found = ", ".join(f"{_shown(choice)}={mode if choice == '--mode' else get(config, choice)}" for choice in needed)
             raise UserError(
                 f"config.{key}={get(config, key)!r} would not be read: it needs {wanted}, and this run "
                 f"({config.variant or config.name}) has {found}; set that, or leave this out"
             )
+
+
+def _needed(key, conditional, read):
+    """Returns choice -> the names under which the key is read; of a choice that is not read itself, what that needs."""
+    needed: dict[str, list] = {}
+    for choice, name in conditional[key]:
+        needed.setdefault(choice, []).append(name)
+    made = {choice: names for choice, names in needed.items() if choice in read or choice == "--mode"}
+    if not made:
+        for choice in needed:
+            made |= _needed(choice, conditional, read)
+    return made
 
 
 def _shown(choice):

@@ -1,186 +1,210 @@
-"""Image files: a folder of PNG, JPEG or WebP files at any depth, or an array in an .npy or .npz file."""
+"""Image files: a folder, or zip and tar archives. Each is decoded once before training, so that bad ones are counted early."""
 
-import concurrent.futures
 import hashlib
-import json
 import logging
-import os
 import pathlib
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
+import PIL
 
-from advdiff_jax.data.records import Images, decode, fit
+from advdiff_jax.data.check import check_all
+from advdiff_jax.data.file_kinds import HEAD, READABLE, REMEDIES, kind_of, shown
+from advdiff_jax.data.file_records import Files, Members
+from advdiff_jax.data.inventory import Inventory
+from advdiff_jax.data.listing import Entry, Listing, list_archives, list_folder
+from advdiff_jax.data.pixels import height_width
+from advdiff_jax.data.records import Images, check_arguments
 from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-class Files:
-    """Image files under a folder, as `records.Records`."""
-
-    def __init__(self, root: pathlib.Path, paths: Sequence[str]):
-        self._root, self._paths = root, tuple(paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def read(self, indices: Sequence[int]) -> list[bytes]:
-        return [(self._root / self._paths[index]).read_bytes() for index in indices]
-
-    def name(self, index: int) -> str:
-        return str(self._root / self._paths[index])
+FEWEST = 4  # images; an evaluation compares at least so many
+_RULES = 1  # of the check; findings of other rules are not used
+_ARCHIVES = ("zip", "tar")
+_DARK = 0.25  # share of the range below which a deep file may have fewer bits than its format
 
 
 def image_folder(
-    path: str, size: int, channels: int, crop: int = 0, on_bad: str = "fail", cache_dir: pathlib.Path | None = None
+    path: str,
+    size: int | Sequence[int],
+    channels: int,
+    crop: int = 0,
+    on_bad: str = "fail",
+    cache_dir: pathlib.Path | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Images:
-    """Opens all PNG, JPEG and WebP files under a folder, sorted by path; subfolders are not classes.
+    """Opens all images under a folder at any depth, sorted by path, or in an archive; subfolders are not classes.
 
-    Decodes each image once before training, so that damaged images are named and counted before hours are spent. The
-    findings are cached in `cache_dir` until a file changes.
+    Decides by content which files are images, follows links, and leaves out hidden files. Archives in a folder are read if
+    it holds no other image. Logs what is used, left out and refused. The findings about each file are cached in `cache_dir`
+    until it changes.
 
     Args:
-        path: the folder.
-        size: side in pixels after crop and resize.
+        path: the folder, or a zip or tar archive.
+        size: side in pixels after crop and resize, or (height, width).
         channels: 1 (grey) or 3 (RGB); images of other modes are converted.
-        crop: side in pixels of the centred square to keep, see `records.fit`.
-        on_bad: "fail" raises an error for damaged images, "skip" leaves them out.
+        crop: shorter side in pixels of the centred part to keep, see `records.fit`.
+        on_bad: "fail" raises an error for images that cannot be read or decoded, "skip" leaves them out.
         cache_dir: folder of the cached findings; None does not cache them.
+        value_range: values that become black and white in files deeper than 8 bits; None: found from the files, if they
+            have one reading.
 
     Raises:
-        UserError: the folder is missing, holds no image, or holds damaged images and `on_bad` is "fail".
+        InvalidArgument: a value is out of range.
+        UserError: the folder is missing, holds fewer than `FEWEST` images, holds bad images and `on_bad` is "fail", or the
+            range of the values is not clear.
     """
+    check_arguments(size, channels, crop, on_bad)  # before the check of the files, which may take minutes
     root = pathlib.Path(path).expanduser().absolute()
-    if not path or not root.is_dir():
-        raise UserError(f"config.data.path={path!r} is not a folder: set a folder of PNG, JPEG or WebP files")
-    files = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
-    names = [name for name in files if name.lower().endswith(SUFFIXES)]
-    if not names:
+    if not path or not (root.is_dir() or root.is_file()):
+        raise UserError(f"config.data.path={path!r} is not a folder: set a folder of images, or a zip or tar archive of them")
+    if root.is_file() and (kind := _kind(root)) not in _ARCHIVES:
+        remedy = REMEDIES.get(kind, "set a folder of images, or a zip or tar archive of them")
+        raise UserError(f"config.data.path={path!r} is not a folder, but a file of kind {kind}: {remedy}")
+    cached = None if cache_dir is None else cache_dir / f"images-{_key(root)}.jsonl"
+    base, found, findings = _look(root, cached)
+    inventory = Inventory(found, findings)
+    inventory.log(shown(str(root)))
+    if on_bad != "skip" and inventory.refused:
         raise UserError(
-            f"config.data.path={path!r} holds no image ({len(files)} files, none of them {', '.join(SUFFIXES)}): "
-            "set another folder"
+            f"config.data.path={path!r}: {inventory.count_refused()} of {inventory.count_looked_at():,} images are unusable: "
+            f"{inventory.named_refused()}; repair or remove them, or set --config.data.on_bad_image=skip"
         )
-    if others := sorted(set(files) - set(names)):
-        log.warning("%s: %d other files are ignored: %s", root, len(others), _listed(others))
-    checked = _check_images(root, names, cache_dir)
-    bad = {name: finding[1] for name, finding in checked.items() if finding[0] == "bad"}
-    if bad:
-        named = _listed([f"{name} ({reason})" for name, reason in bad.items()])
-        if on_bad != "skip":
-            raise UserError(
-                f"config.data.path={path!r}: {len(bad)} of {len(names):,} images are unusable: {named}; repair or remove "
-                "them, or set --config.data.on_bad_image=skip"
-            )
-        log.warning("%s: %d of %d images are skipped: %s", root, len(bad), len(names), named)
-    good = [name for name in names if name not in bad]
-    if not good:
-        raise UserError(f"config.data.path={path!r} holds {len(names):,} images, all unusable: {named}; set another folder")
-    _log_summary(root, [checked[name][1:] for name in good], size, channels)
-    return Images(Files(root, good), size, channels, crop, on_bad)
+    if inventory.refused:
+        refused, looked_at = inventory.count_refused(), inventory.count_looked_at()
+        log.warning("%s: %d of %d images are skipped: %s", shown(str(root)), refused, looked_at, inventory.named_refused())
+    used = inventory.used
+    if len(used) < FEWEST:
+        raise UserError(_too_few(path, inventory))
+    where = shown(str(root))
+    values = _range_of(path, where, used, findings, value_range)
+    _warn_of_small_range(path, where, used, findings)
+    _log_summary(where, used, findings, size, channels)
+    records = (Members if used[0].archive else Files)(base, used)
+    return Images(records, size, channels, crop, on_bad, values, inventory.table())
 
 
-def _listed(names, count=5):
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+def _kind(file):
+    try:
+        with file.open("rb") as opened:
+            return kind_of(opened.read(HEAD))
+    except OSError as error:
+        raise UserError(f"{shown(str(file))} is unreadable ({error.strerror}): set another config.data.path") from error
 
 
-def _log_summary(root, sizes_and_modes, size, channels):
-    modes = Counter(mode for _, _, mode in sizes_and_modes)
-    widths, heights, _ = zip(*sizes_and_modes, strict=True)
+def _key(root):
+    rules = f"{_RULES} {PIL.__version__} {root}"
+    return hashlib.sha256(rules.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _look(root, cached) -> tuple[pathlib.Path, Listing, dict[str, dict]]:
+    """Returns (folder of the names, listing, findings); archives are opened only if there is no image beside them."""
+    if root.is_file():
+        base, found, archives, findings = root.parent, Listing([], {}, {}, []), [root.name], {}
+    else:
+        base, found = root, list_folder(root)
+        findings = check_all(Files(root, found.entries), found.entries, cached)
+        archives = [entry.name for entry in found.entries if findings[entry.name].get("left") in _ARCHIVES]
+        if not archives or any("size" in finding for finding in findings.values()):
+            beside = {"left": "archive beside images: to read it, set config.data.path to it"}
+            return base, found, findings | dict.fromkeys(archives, beside)
+    inside = list_archives(base, archives)
+    inner = check_all(Members(base, inside.entries), inside.entries, cached)
+    outer = [entry for entry in found.entries if entry.name not in set(archives)]
+    merged = Listing(
+        outer + inside.entries, _merge(found.left_out, inside.left_out), _merge(found.refused, inside.refused), found.doubles
+    )
+    return base, merged, {**findings, **inner}
+
+
+def _merge(first, second):
+    return {reason: [*first.get(reason, []), *second.get(reason, [])] for reason in {**first, **second}}
+
+
+def _too_few(path, inventory):
+    where = f"config.data.path={path!r}"
+    looked_at, used = inventory.count_looked_at(), len(inventory.used)
+    if not looked_at:
+        kinds = {reason: names[0] for reason, names in inventory.left_out.items()}
+        remedies = [f"{shown(name)} is {kind}: {REMEDIES[kind]}" for kind, name in kinds.items() if kind in REMEDIES]
+        others = ", ".join(f"{len(names)} {reason} ({shown(names[0])})" for reason, names in inventory.left_out.items())
+        return (
+            f"{where} holds no image ({inventory.count_left_out()} files, none of them {READABLE}"
+            f"{f': {others}' if others else ''}): {'; '.join(remedies) or 'set another folder'}"
+        )
+    if not used:
+        return f"{where} holds {looked_at:,} images, all unusable: {inventory.named_refused()}; set another folder"
+    return f"{where} holds {used} usable image{'s' * (used > 1)}, and training needs {FEWEST} or more: add images"
+
+
+def _range_of(path, where, used: Sequence[Entry], findings, value_range):
+    """Returns the values that become black and white in files deeper than 8 bits; one range for the set."""
+    deep = [entry for entry in used if findings[entry.name].get("values")]
+    if not deep:
+        return value_range
+    values = [findings[entry.name]["values"] for entry in deep]
+    least, largest = min(low for low, _ in values), max(high for _, high in values)
+    is_float = {findings[entry.name]["mode"] == "F" for entry in deep}
+    if value_range is None:
+        value_range = None if len(is_float) > 1 else _reading(least, largest, *is_float)
+    said = f"{len(deep):,} images deeper than 8 bits, such as {shown(deep[0].name)}, with values from {least:g} to {largest:g}"
+    if value_range is None:
+        raise UserError(
+            f"config.data.path={path!r} holds {said}: set --config.data.value_range=(BLACK,WHITE), the values that become "
+            f"black and white, such as ({min(0.0, least):g},{largest:g})"
+        )
+    _warn_of_fewer_bits(where, deep, findings, value_range)
+    log.info("%s: %s become black, %s white", said, *(f"{value:g}" for value in value_range))
+    return value_range
+
+
+def _warn_of_fewer_bits(where, deep, findings, value_range):
+    dark = [e for e in deep if findings[e.name]["mode"] != "F" and findings[e.name]["values"][1] < _DARK * value_range[1]]
+    if dark:
+        log.warning(
+            "%s: %d of %d deep images have no value above %g, a quarter of the range, such as %s: dark, or of fewer bits",
+            *(where, len(dark), len(deep), _DARK * value_range[1], shown(dark[0].name)),
+        )
+
+
+def _reading(least, largest, is_float):
+    """Returns the one sensible range of values from least to largest, or None."""
+    if is_float:
+        if least >= -1.0 and largest <= 1.0:
+            return (0.0, 1.0) if least >= 0.0 else (-1.0, 1.0)
+        return None
+    # 16 bits; cameras and X-rays store 10, 12 or 14 bits in them.
+    return (0.0, 65535.0) if least >= 0.0 and 2**14 <= largest < 2**16 else None
+
+
+def _warn_of_small_range(path, where, used, findings):
+    ranges = [findings[entry.name].get("range", (0, 255)) for entry in used]
+    least, largest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    if largest <= 1:
+        raise UserError(
+            f"config.data.path={path!r} holds black images only, with values from {least} to {largest} of 255: multiply them "
+            "by 255, or set another folder"
+        )
+    if largest - least < 64:
+        log.warning("%s: the values of all images lie in %d to %d of 0 to 255", where, least, largest)
+    black = [entry.name for entry, (_, high) in zip(used, ranges, strict=True) if high <= 1]
+    if black:
+        log.warning("%s: %d images are black, with no value above 1 of 255, such as %s", where, len(black), shown(black[0]))
+
+
+def _log_summary(where, used, findings, size, channels):
+    height, width = height_width(size)
+    sizes = sorted((tuple(findings[entry.name]["size"]) for entry in used), key=lambda pair: (pair[0] * pair[1], pair))
+    modes = Counter(findings[entry.name]["mode"] for entry in used)
     log.info(
         "%s: %d images of %dx%d to %dx%d pixels (%s), cropped and resized to %dx%dx%d",
-        *(root, len(sizes_and_modes), min(widths), min(heights), max(widths), max(heights)),
-        *(", ".join(f"{count} {mode}" for mode, count in modes.most_common()), size, size, channels),
+        *(where, len(used), *sizes[0], *sizes[-1]),
+        *(", ".join(f"{count} {mode}" for mode, count in modes.most_common()), width, height, channels),
     )
-    if small := sum(min(width, height) < size for width, height, _ in sizes_and_modes):
-        log.warning("%s: %d images are smaller than %d pixels and are enlarged", root, small, size)
-
-
-def _check_images(root, names, cache_dir):
-    """Returns name -> ["bad", reason] or ["good", width, height, mode], from the cache if no file has changed."""
-    stamp = hashlib.sha256()
-    for name in names:
-        status = (root / name).stat()
-        stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    cached = None if cache_dir is None else cache_dir / f"images-{stamp.hexdigest()[:16]}.json"
-    try:
-        if cached is not None:
-            return json.loads(cached.read_text())
-    except (OSError, ValueError):
-        pass  # not checked yet, or unreadable: check (again)
-    log.info("%s: decoding %d images once, to find damaged ones", root, len(names))
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(names, pool.map(lambda name: _check_image(root / name), names), strict=True))
-    try:
-        if cached is not None:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            partial = cached.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(found))
-            partial.replace(cached)
-    except OSError as error:
-        log.warning("the check of %s is not cached: %s", root, error)
-    return found
-
-
-def _check_image(path):
-    try:
-        image = decode(path.read_bytes())
-        fit(image, 1, 3)
-        return ["good", *image.size, image.mode]
-    except (OSError, ValueError) as error:
-        return ["bad", str(error)]
-
-
-class Mapped:
-    """An .npy file as a data set (see `pixels`), memory-mapped: it may be larger than the memory.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: pathlib.Path):
-        self._path, self._array = path, np.load(path, mmap_mode="r", allow_pickle=False)
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        return np.asarray(self._array[indices])
-
-    def __reduce__(self):
-        return Mapped, (self._path,)  # a worker process maps the file itself; pickling the array would copy all of it
-
-
-def image_array(path: str, size: int, channels: int) -> Mapped | np.ndarray:
-    """Opens uint8 images [N, size, size, channels]: maps an .npy file, or reads the first such array of an .npz file.
-
-    Args:
-        path: the file.
-        size: side in pixels that the images must have.
-        channels: number of channels that the images must have.
-
-    Raises:
-        UserError: the file is missing or unreadable, or holds no such array.
-    """
-    file = pathlib.Path(path).expanduser()
-    try:
-        if file.suffix == ".npy":
-            arrays = {file.name: Mapped(file.absolute())}
-        else:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"config.data.path={path!r} is not a readable .npy or .npz file ({error}): set another file") from error
-    for array in arrays.values():
-        if array.dtype == np.uint8 and array.shape[1:] == (size, size, channels) and len(array):
-            return array
-    found = ", ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in arrays.items())
-    raise UserError(
-        f"config.data.path={path!r} holds no uint8 array [N, {size}, {size}, {channels}] (found: {found or 'no array'}): set "
-        "config.data.size and config.data.channels to the size and channels of its images, or set another file"
-    )
+    if small := sum(pair[0] < width or pair[1] < height for pair in sizes):
+        pixels = width if width == height else f"{width}x{height}"
+        log.warning("%s: %d images are smaller than %s pixels and are enlarged", where, small, pixels)
+    folders = Counter(entry.name.partition("/")[0] if "/" in entry.name else "." for entry in used)
+    if 1 < len(folders) <= 20:
+        log.info("%s: by folder: %s", where, ", ".join(f"{shown(name)} {count:,}" for name, count in sorted(folders.items())))

@@ -4,9 +4,12 @@ A *data set* in `data` has `len`, `shape`, `dtype` and `[indices]` like a NumPy 
 are `records.Images`, which decodes examples on access, and `corruption.CorruptedDataset`, which corrupts them on access.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from advdiff_jax.errors import InvalidArgument
 
 
 class Examples(Protocol):
@@ -19,6 +22,18 @@ class Examples(Protocol):
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         """Returns the examples [n, ...] at the integer indices [n]."""
+
+
+def height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns (height, width) of `data.size`: the side of a square, or (height, width).
+
+    Raises:
+        InvalidArgument: `size` is neither, or is not positive.
+    """
+    pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in pair):
+        raise InvalidArgument(f"size={size!r} is out of range: set a side in [1, inf), or (height, width)")
+    return int(pair[0]), int(pair[1])
 
 
 def to_float(x):

@@ -5,33 +5,45 @@ batches and LSUN's lmdb, and encodes arrays as PNG. It converts a data set that 
 """
 
 import contextlib
+import functools
 import io
 import json
 import logging
+import lzma
 import os
 import pathlib
 import shutil
 import struct
+import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from advdiff_jax.data import raw_archives, raw_readers
 from advdiff_jax.data.tfds_source import open_builder
 from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, LookupError, AssertionError, RuntimeError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
 
-def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path:
+
+def prepare(name: str, data_dir: str = "", manual_dir: str = "", check_archives: bool = True) -> pathlib.Path:
     """Prepares the data set `name` for `tfds_source.TfdsImages`; does nothing if it is prepared.
 
     Args:
         name: TFDS name, `builder` or `builder/config`.
         data_dir: folder of the prepared data sets; empty: TFDS's default.
         manual_dir: folder of the raw archives under their upstream names; empty downloads them.
+        check_archives: compares the archives in `manual_dir` with the sizes and SHA-256 that TFDS knows, before it reads one.
 
     Returns:
         the folder of the prepared data set.
@@ -48,6 +60,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
         return _ready(folder) if "array_record" in formats else convert(folder)
     urls = {url: info for url, info in builder.url_infos.items() if _belongs(builder, url)}
     root = pathlib.Path(builder.data_dir_root)
+    is_reduced = bool(manual_dir) and _check_manual(builder.name, manual_dir, urls, check_archives)
     # The disk holds the prepared set, the unpacked archives, and the archives themselves if they are downloaded.
     _check_disk(root, (2 if manual_dir else 3) * _size(urls, manual_dir))
     with tempfile.TemporaryDirectory(dir=_created(root), prefix="unpacked-") as scratch, contextlib.ExitStack() as opened:
@@ -55,7 +68,10 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
         builder._make_download_manager = lambda **kwargs: Archives(
             _local(manual_dir, urls) if manual_dir else original_manager(**kwargs).download, pathlib.Path(scratch), opened
         )
-        read = READERS.get(builder.name, builder._generate_examples)
+        read = raw_readers.READERS.get(builder.name, lambda read, *args, **kwargs: read(*args, **kwargs))
+        read = functools.partial(read, builder._generate_examples)
+        if is_reduced:
+            builder.info._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
         builder._generate_examples = lambda *args, **kwargs: _encoded(read(*args, **kwargs))
         config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
         try:
@@ -63,7 +79,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> pathlib.Path
         except UserError:
             raise
         # Damaged archives, moved pages, a missing network: each library raises exceptions of its own.
-        except (OSError, EOFError, ValueError, KeyError, AssertionError, RuntimeError, tfds.download.DownloadError) as error:
+        except (*_DAMAGE, tfds.download.DownloadError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise UserError(
                 f"config.data.tfds_name={name!r}: preparing it failed ({reason}): check the archives or the network and run "
@@ -119,16 +135,26 @@ def _existing(manual_dir):
     return folder
 
 
+def _check_manual(name, manual_dir, urls, check_archives):
+    """Checks the archives in a folder; returns whether lists are missing without which only the images are prepared."""
+    folder = _existing(manual_dir)
+    names = {_file_name(url, urls): (url, info) for url, info in urls.items()}
+    optional = raw_readers.OPTIONAL.get(name, ())
+    for file, (url, _) in names.items():
+        if file not in optional and not (folder / file).is_file():
+            raise UserError(f"{folder / file} is missing: download it from {url}, or leave out --config.data.manual_dir")
+    absent = [file for file in names if not (folder / file).is_file()]
+    if absent:
+        log.warning("without %s, only the images are prepared", ", ".join(absent))
+    if check_archives:
+        raw_archives.check(folder, {file: info for file, (_, info) in names.items() if file not in absent})
+    return bool(absent)
+
+
 def _local(manual_dir, urls) -> Callable[[str], pathlib.Path]:
     folder = _existing(manual_dir)
 
-    def fetch(url):
-        path = folder / _file_name(url, urls)
-        if not path.is_file():
-            raise UserError(f"{path} is missing: download it from {url}, or leave out --config.data.manual_dir")
-        return path
-
-    return fetch
+    return lambda url: folder / _file_name(url, urls)
 
 
 class Archives:
@@ -191,38 +217,6 @@ def _png(image):
     Image.fromarray(np.squeeze(image)).save(file, "PNG", compress_level=1)  # decodes faster than the default, 6
     file.seek(0)
     return file
-
-
-def _cifar10(prefix, paths):
-    """Yields the builder's own keys and ids from binary batches: 1 byte of label, then 3 x 32 x 32 of image."""
-    index = 0
-    for path in paths:
-        data = np.fromfile(path, np.uint8)
-        if not data.size or data.size % 3073:
-            raise UserError(f"{path} is truncated ({data.size} bytes, not a multiple of 3,073): download the archive again")
-        for row in data.reshape(-1, 3073):
-            image = row[1:].reshape(3, 32, 32).transpose(1, 2, 0)
-            yield index, {"id": f"{prefix}{index:05d}", "label": row[0], "image": image}
-            index += 1
-
-
-def _lsun(extracted_dir, file_path):
-    """Yields the builder's own keys and ids from an lmdb of encoded images."""
-    try:
-        import lmdb
-    except ImportError as error:
-        raise UserError("preparing LSUN needs lmdb: pip install 'advdiff_jax[prepare]'") from error
-
-    path = pathlib.Path(extracted_dir) / file_path
-    if not (path / "data.mdb").exists():
-        raise UserError(f"{path.name}.zip holds no {file_path}/data.mdb: download it again")
-    environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
-    with contextlib.closing(environment), environment.begin() as transaction:
-        for index, (key, value) in enumerate(transaction.cursor()):
-            yield index, {"id": key.decode(), "image": io.BytesIO(value)}
-
-
-READERS = {"cifar10": _cifar10, "lsun": _lsun}
 
 
 def convert(folder: pathlib.Path) -> pathlib.Path:

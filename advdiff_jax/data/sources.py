@@ -55,6 +55,15 @@ def images(examples: Examples) -> Source:
     return Source(examples, clean, on_the_fly=True)
 
 
+def points(examples: np.ndarray) -> Source:
+    """Builds a source of given points; clean draws are examples without replacement.
+
+    Args:
+        examples: points [N, D] of float32.
+    """
+    return Source(examples, lambda rng, n: examples[rng.permutation(len(examples))[:n]])
+
+
 # Orthonormal basis of the plane of `plane3d`.
 PLANE3D = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
 

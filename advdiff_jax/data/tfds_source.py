@@ -3,11 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
-from advdiff_jax.errors import UserError
-
-
-class NotPrepared(UserError):
-    """The data set is missing on disk, or is in a format without random access; `prepare.prepare` fixes both."""
+from advdiff_jax.data.fingerprint import of_files
+from advdiff_jax.errors import NotPrepared, UserError
 
 
 class TfdsImages:
@@ -51,18 +48,28 @@ class TfdsImages:
             raise UserError(
                 f"config.data.split={split!r} is not a split of {name} ({error}): set one of {known}, or a slice of one"
             ) from error
-        self._example = tf_example_pb2.Example
+        self._example, self._folder = tf_example_pb2.Example, pathlib.Path(builder.data_dir)
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
-        records = self._source.__getitems__(list(indices))
+        # The reader raises several types for a shard that is damaged or has vanished.
+        try:
+            records = self._source.__getitems__(list(indices))
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise OSError(f"reading {self._folder} failed: {' '.join(str(error).split())[:200]}") from error
         return [self._example.FromString(record).features.feature["image"].bytes_list.value[0] for record in records]
 
     def name(self, index: int) -> str:
         name, split, _ = self._arguments
         return f"{index} of {name}, split {split}"
+
+    def fingerprint(self) -> dict:
+        """Returns the set's name, version and split, and `fingerprint.of_files` of its shards, without their times."""
+        name, split, _ = self._arguments
+        shards = {path.name: (path.stat().st_size, 0) for path in sorted(self._folder.glob("*array_record*"))}
+        return of_files(shards, f"tfds {name} {self._folder.name}, split {split}, {len(self):,} examples")
 
     def __reduce__(self):
         return TfdsImages, self._arguments  # a worker process opens the files itself

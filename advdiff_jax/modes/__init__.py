@@ -1,7 +1,7 @@
 """What `--mode` does: one file per mode, with `run(config, folder) -> the file to open`, and a line in `MODES`.
 
-A mode with `joint` also has `run_many(runs, folder, title)`, which shows a list of runs as one. Files are imported when their mode
-runs, so that a typing mistake on the command line does not cost the import of jax.
+A mode with `joint` also has `run_many(runs, folder, title)`, which shows a list of runs as one. Files are imported when their
+mode runs, so that a typing mistake on the command line does not cost the import of jax.
 """
 
 import importlib

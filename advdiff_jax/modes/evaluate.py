@@ -1,4 +1,4 @@
-"""`--mode=evaluate`: samples from the newest checkpoint, computes metrics and diagnostics, writes results.json and the report."""
+"""`--mode=evaluate`: samples from the newest checkpoint, computes metrics and diagnostics, and writes the report."""
 
 import functools
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
 from advdiff_jax.builders.data import Data, build_data
-from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs
+from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import Experiment, build_experiment
 from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
@@ -37,14 +37,6 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     data = build_data(config)
     metrics.check_metrics(config, data)
     return evaluate_run(config, folder, out, data, build_experiment(config, data.train.shape[1:]))
-
-
-def outputs() -> dict[str, metrics.Output]:
-    """Returns what is known of every number in results.json, from the specs of metrics and diagnostics."""
-    found = dict(metrics.COSTS)
-    for spec in [*metrics.METRICS.values(), *DIAGNOSTICS.values()]:
-        found |= spec.outputs
-    return found
 
 
 def evaluate_run(
@@ -95,7 +87,7 @@ def evaluate_run(
 
 
 def _meaning(name):
-    return metrics.describe(outputs(), name).meaning
+    return output_of(name).meaning
 
 
 def _noise_level(config, restored):

@@ -1,8 +1,8 @@
 """`--mode=gain`: plots how much of a data direction of standard deviation s a config's radius and weight preserve.
 
-The gain T(s) is closed in form for a linear model (`diffusion.gain`); ideal is 0 for noise and 1 for signal. Beside it stands the
-gain of the same linear model under the config's own sampler and steps, with which the measured gain of a run can be compared;
-the two differ where steps are long, or the sampler draws noise.
+The gain T(s) is known in closed form for a linear model (`diffusion.gain`); ideal is 0 for noise and 1 for signal. Beside it
+stands the gain of the same linear model under the config's own sampler and steps, with which the measured gain of a run can
+be compared; the two differ where steps are long, or the sampler draws noise.
 """
 
 import logging

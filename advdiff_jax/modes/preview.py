@@ -39,18 +39,21 @@ def statistics(data: Data) -> dict[str, float]:
 
 
 def draw(config: ml_collections.ConfigDict, data: Data, examples: pixels.Examples) -> Figure:
-    """Draws the first examples of the clean set, of the dirty one, or of samples, as images or points on common axes."""
+    """Draws examples of the clean set, of the dirty one, or of samples, as images or points on common axes.
+
+    Images are evenly spaced over the set, because the first names of a folder are alike.
+    """
     if len(data.train.shape) == 4:
         count = config.evaluation.grid
-        return figures.show(pixels.first(examples, count), _first_stored(data.train, count), None, count)
+        return figures.show(pixels.evenly_spaced(examples, count), _spread_stored(data.train, count), None, count)
     count = 30 * config.evaluation.grid  # as `figures.show` does
     limits = pixels.first(data.source.train, count if data.source.on_the_fly else len(data.source.train))
     return figures.show(pixels.first(examples, count), limits, data.source.plane, config.evaluation.grid)
 
 
-def _first_stored(examples, count):
-    """Returns the first examples as stored: 8-bit images stay 8-bit."""
-    return examples[np.arange(min(count, len(examples)))]
+def _spread_stored(examples, count):
+    """Returns evenly spaced examples as stored: 8-bit images stay 8-bit."""
+    return examples[pixels.evenly_spaced_indices(len(examples), count)]
 
 
 def sections(
@@ -67,7 +70,7 @@ def sections(
         draw(config, data, examples).savefig(plots / f"{name}.png")
     shown_range = ""
     if len(data.train.shape) == 4:
-        clean, dirty = (_first_stored(examples, config.evaluation.grid) for examples in (data.source.train, data.train))
+        clean, dirty = (_spread_stored(examples, config.evaluation.grid) for examples in (data.source.train, data.train))
         np.savez_compressed(plots / "data.npz", clean=clean, dirty=dirty)
         shown_range = figures.grey_range(figures.value_limit(dirty))
     images = [
@@ -92,6 +95,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     data, out = build_data(config), folder / "preview"
     numbers = statistics(data)
     parts = sections(config, data, numbers, out)
+    if inventory := getattr(data.source.train, "inventory", ()):
+        parts.append(report.Section("The files: used, left out and refused", table=inventory))
     parts.append(report.Section("Set-up of the data", pre=json.dumps(json.loads(config.data.to_json_best_effort()), indent=2)))
     workdir.write_json(out / "statistics.json", numbers)
     shape = "x".join(map(str, data.train.shape[1:]))

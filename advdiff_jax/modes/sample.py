@@ -1,6 +1,7 @@
 """`--mode=sample`: draws from the newest checkpoint of a run."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,7 +36,14 @@ def image_path(out: pathlib.Path, step: int) -> pathlib.Path:
 
 
 def draw(
-    config: ml_collections.ConfigDict, data: Data, experiment: Experiment, out: pathlib.Path, step: int, params: Any
+    config: ml_collections.ConfigDict,
+    data: Data,
+    experiment: Experiment,
+    out: pathlib.Path,
+    step: int,
+    params: Any,
+    between: Callable[[], None] = lambda: None,
+    count: int | None = None,
 ) -> np.ndarray:
     """Draws samples with replicated parameters, and writes them and their image to `out`/samples.
 
@@ -46,11 +54,14 @@ def draw(
         out: folder of the results.
         step: of the checkpoint; names the files.
         params: averaged parameters, as `parallel.replicate` lays them out.
+        between: called between rounds of sampling; may raise.
+        count: number of samples; None: `evaluation.num_samples`.
 
     Returns:
-        samples [evaluation.num_samples, ...], on every process.
+        samples [count, ...], on every process.
     """
-    samples = experiment.sampler(params, jax.random.key(config.sampling.seed), config.evaluation.num_samples)
+    count = config.evaluation.num_samples if count is None else count
+    samples = experiment.sampler(params, jax.random.key(config.sampling.seed), count, between)
     if jax.process_index() == 0:
         path = image_path(out, step)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import pathlib
 
@@ -14,6 +15,8 @@ from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.warm_start import warm_start
+from advdiff_jax.data import fingerprint
+from advdiff_jax.errors import UserError
 from advdiff_jax.modes import PREVIEWS, evaluate, preview, sample
 from advdiff_jax.training import loop
 
@@ -40,6 +43,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     start = warm_start(config, experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
+        _check_data(config, data, folder)
         log.info("%s: %s", title, preview.describe(config, data))
         log.info("%s: %s", title, _describe(config, experiment))
     with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
@@ -52,11 +56,25 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             experiment.steps,
             experiment.optimizer,
             title,
-            on_sample=functools.partial(sample.draw, config, data, experiment, folder),
+            on_sample=functools.partial(sample.draw, config, data, experiment, folder, count=config.train.sample_count),
             warm_start=start,
             noise_std=noise_std,
         )
         return evaluate.evaluate_run(config, folder, folder, data, experiment)
+
+
+def _check_data(config, data, folder):
+    """Compares the data with those that the run began with; raises UserError if they differ and no override accepts it."""
+    path, now = folder / "data.json", fingerprint.of(data.source.train)
+    before = json.loads(path.read_text()) if path.exists() else now
+    if changed := fingerprint.difference(before, now):
+        if not config.data.accept_changes:
+            raise UserError(
+                f"the data of the run in {folder} have changed since it began ({changed}): restore them, name another "
+                "--workdir, or go on with --config.data.accept_changes=True"
+            )
+        log.warning("%s goes on with other data: %s", folder, changed)
+    workdir.write_json(path, now)
 
 
 def _describe(config, experiment):

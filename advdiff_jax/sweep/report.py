@@ -10,11 +10,10 @@ import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
-from advdiff_jax.builders import metrics
+from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.registry import find
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import report
-from advdiff_jax.modes.evaluate import outputs
 from advdiff_jax.sweep import figures, samples
 from advdiff_jax.sweep.figures import Moments, Table
 from advdiff_jax.sweep.samples import Folders
@@ -41,7 +40,7 @@ def _grid(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> 
     return [
         (f"grid_{name}", caption.format(name), figures.grid(table, name, best_of(table, name)))
         for name in config.metrics
-        if metrics.describe(outputs(), name).best
+        if output_of(name).best
     ]
 
 
@@ -83,7 +82,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def best_of(table: Table, metric: str) -> Callable[[dict[str, str]], str | None]:
     """Builds a function from member -> label to the best member by this metric; None if no value is better than another."""
-    best = metrics.describe(outputs(), metric).best
+    best = output_of(metric).best
 
     def distance(numbers):
         clean = numbers.get(f"{metric}_clean", Moments(0.0, 0.0, 0)).mean
@@ -133,7 +132,7 @@ def comparison(table: Table, metric: str) -> str:
     known = {label: numbers for label, numbers in table.items() if metric in numbers}
     values, name = {label: numbers[metric].mean for label, numbers in known.items()}, metric
     clean = {numbers[f"{metric}_clean"].mean for numbers in known.values() if f"{metric}_clean" in numbers}
-    ideal = metrics.describe(outputs(), metric).best == "clean" and len(clean) == 1
+    ideal = output_of(metric).best == "clean" and len(clean) == 1
     if ideal:
         dirty = {numbers[f"{metric}_dirty"].mean for numbers in known.values() if f"{metric}_dirty" in numbers}
         values |= {"the training data": dirty.pop()} if len(dirty) == 1 else {}
@@ -179,7 +178,7 @@ def write(
     side_by_side = shown.pop("side_by_side", [])
     seeds = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation." if len(config.seeds) > 1 else ""
     joint = [compact(table, name, _bold) for name in config.metrics] if by_metric else []
-    meaning = {name: metrics.describe(outputs(), name).meaning for name in config.metrics}
+    meaning = {name: output_of(name).meaning for name in config.metrics}
     sections = [
         *([report.Section("Side by side", comparison(table, config.metrics[0]), images=side_by_side)] if side_by_side else []),
         *(report.Section(found[0][0], text=meaning[found[0][0]], table=found) for found in joint),

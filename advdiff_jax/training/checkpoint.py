@@ -7,6 +7,7 @@ checksum per leaf (over bytes, shape and dtype). A checkpoint that fails is set 
 import collections
 import logging
 import pathlib
+import shutil
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -100,7 +101,18 @@ class Checkpointer:
         sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
         state = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), host)
         meta = {**meta, "checksums": _checksums(host)}
+        self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(host) if hasattr(leaf, "nbytes")))
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
+
+    def _check_disk(self, step: int, size: int) -> None:
+        """Raises UserError now for a disk that the save in the background would fill."""
+        free = shutil.disk_usage(self._directory).free
+        if free < 1.1 * size:
+            raise UserError(
+                f"the disk of {self._directory} has {free / 1e6:.0f} MB free, and the checkpoint of step {step} needs "
+                f"{size / 1e6:.0f} MB: make room and run the same command again; it resumes from step "
+                f"{self._manager.latest_step() or 0}"
+            )
 
     def restore(self, like: Any) -> Restored | None:
         """Restores the newest checkpoint that passes verification; returns None if there are no checkpoints.

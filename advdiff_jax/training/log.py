@@ -46,6 +46,7 @@ class MetricsLog:
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
+        self._events.flush()  # a killed run keeps its last row
         if self._bar.disable:
             rate, left = metrics["steps_per_second"], (self._total - step) / metrics["steps_per_second"]
             print(

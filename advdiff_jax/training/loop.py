@@ -1,6 +1,7 @@
 """The host loop, which never waits for the device on the hot path."""
 
 import contextlib
+import functools
 import itertools
 import math
 import pathlib
@@ -23,6 +24,8 @@ from advdiff_jax.training.checkpoint import Checkpointer
 from advdiff_jax.training.log import MetricsLog
 from advdiff_jax.training.step_schedule import StepSchedule
 
+DIVERGED = 100.0  # times the loss of the first step: heavy-tailed losses vary by less from batch to batch
+
 
 def train(
     config: ml_collections.ConfigDict,
@@ -33,7 +36,7 @@ def train(
     steps: dict[bool, Callable],
     optimizer: optax.GradientTransformation,
     title: str,
-    on_sample: Callable[[int, Any], None] = lambda step, params: None,
+    on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, params, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
@@ -51,7 +54,8 @@ def train(
         steps: whether a step has the penalty -> the pure step of `training.step`, built with `parallel.average`.
         optimizer: initialises the state; its state has the layout of the steps' optimisers.
         title: shown beside the progress.
-        on_sample: called with (step, replicated average parameters) every `train.sample_every` steps.
+        on_sample: called with (step, replicated average parameters, between) every `train.sample_every` steps, after a
+            checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
         noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
 
@@ -66,6 +70,7 @@ def train(
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
     seconds_before = restored.meta["train_seconds"] if restored else 0.0
+    first_loss = restored.meta.get("first_loss") if restored else None
     if first_step >= step_schedule.total:
         checkpointer.close()
         return
@@ -90,7 +95,7 @@ def train(
 
     def save(step):
         seconds = seconds_before + time.perf_counter() - started
-        checkpointer.save(replicated, {"train_seconds": seconds, "flops_per_step": flops})
+        checkpointer.save(replicated, {"train_seconds": seconds, "flops_per_step": flops, "first_loss": first_loss})
 
     step, window, window_started = first_step, [], started
     log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, step_schedule.total, title)
@@ -100,20 +105,24 @@ def train(
                 replicated, metrics = compiled[step_schedule.has_penalty(step)].step(replicated, step_key, batch)
                 step += 1
                 window.append(metrics)
+                if step == 1:
+                    first_loss = _mean([metrics])["loss"]
                 if step % cfg.log_every == 0 or step == step_schedule.total:
                     row = _mean(window)  # the only wait for the device, once a window
                     now = time.perf_counter()
                     row["steps_per_second"] = len(window) / (now - window_started)
                     _check_finite(row, step)
                     log.write(step, row)
+                    if step == step_schedule.total:
+                        _check_learnt(row, first_loss)
                     window, window_started = [], now
                 if step % cfg.checkpoint_every == 0 or step == step_schedule.total or stop.is_set():
                     _check_finite(_mean([metrics]), step)
                     save(step)
-                if stop.is_set():
-                    raise KeyboardInterrupt
+                _raise_if(stop)
                 if cfg.sample_every and step % cfg.sample_every == 0 and step < step_schedule.total:
-                    on_sample(step, replicated.ema_params)
+                    save(step)
+                    on_sample(step, replicated.ema_params, functools.partial(_raise_if, stop))
                 if step == step_schedule.total:
                     break
     finally:
@@ -144,6 +153,11 @@ def _stop_signals():
             signal.signal(number, handler)
 
 
+def _raise_if(stop):
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
 def _mean(window):
     """Averages each metric over the steps that have it; `penalty`, a part of the loss, counts as 0 in plain steps."""
     rows = jax.device_get([parallel.first_replica(metrics) for metrics in window])
@@ -151,6 +165,15 @@ def _mean(window):
     if "penalty" in names:
         rows = [{"penalty": 0.0, **row} for row in rows]
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def _check_learnt(row, first_loss):
+    """Raises UserError for a loss far above that of the first step, whose network predicts zero."""
+    if first_loss is not None and row["loss"] > DIVERGED * first_loss:
+        raise UserError(
+            f"training diverged: the loss is {row['loss']:.3g} at the last step, and was {first_loss:.3g} at the first; lower "
+            "config.train.learning_rate or config.train.clip_norm, and name another --workdir"
+        )
 
 
 def _check_finite(row, step):

@@ -4,13 +4,17 @@ Data parallel: each device holds the whole state and its share of the batch. The
 fold_in(fold_in(base, step), index in the global batch), so that a result does not depend on the number of devices.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from advdiff_jax.errors import UserError
 
 AXIS = "devices"
 
@@ -78,30 +82,55 @@ def mean_flops(compiled: dict[bool, CompiledStep]) -> float:
     return sum(one.share * one.executable.cost_analysis()["flops"] for one in compiled.values()) * jax.device_count()
 
 
-def parallel_sampler(draw: Callable, per_device: int) -> Callable[[Any, jax.Array, int], np.ndarray]:
+def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., np.ndarray]:
     """Spreads sampling over devices.
 
     Args:
         draw: (params, keys [B]) -> samples [B, ...].
-        per_device: B of a device in each round.
+        per_device: largest B of a device in a round.
 
     Returns:
-        sampler(replicated params, key, n) -> n samples as NumPy, on every process. Sample i comes from fold_in(key, i).
+        sampler(replicated params, key, n, between=lambda: None) -> n samples as NumPy, on every process. Sample i comes from
+        fold_in(key, i). Each round goes to the host before the next; `between` is called after each, and may raise.
     """
 
-    def device_draw(params, key, first):
-        indices = first + jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device)
+    def device_draw(count, params, key, first):
+        indices = first + jax.lax.axis_index(AXIS) * count + jnp.arange(count)
         samples = draw(params, jax.vmap(lambda index: jax.random.fold_in(key, index))(indices))
         return jax.lax.all_gather(samples, AXIS, tiled=True)
 
-    mapped = jax.pmap(device_draw, axis_name=AXIS, in_axes=(0, None, None))
+    mapped = jax.pmap(device_draw, axis_name=AXIS, in_axes=(None, 0, None, None), static_broadcasted_argnums=0)
 
-    def sampler(params, key, n):
-        total = per_device * jax.device_count()
-        rounds = [first_replica(mapped(params, key, first)) for first in range(0, n, total)]
-        return np.concatenate([np.asarray(samples) for samples in rounds])[:n]
+    def sampler(params, key, n, between=lambda: None):
+        count = min(per_device, -(-n // jax.device_count()))  # a handful of samples does not cost a full round
+        rounds = []
+        for first in range(0, n, count * jax.device_count()):
+            rounds.append(np.asarray(first_replica(mapped(count, params, key, first))))
+            between()
+        return np.concatenate(rounds)[:n]
 
     return sampler
+
+
+def check_same(values: dict[str, Any]) -> None:
+    """Compares named values over all processes, before the first of them waits for another in vain.
+
+    Raises:
+        UserError: on every process, if some process has another value.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = np.stack(
+        [np.frombuffer(hashlib.sha256(repr(value).encode()).digest()[:8], np.uint32) for value in values.values()]
+    )
+    gathered = np.asarray(multihost_utils.process_allgather(digests))  # [processes, values, 2]
+    for i, (name, value) in enumerate(values.items()):
+        others = [process for process, found in enumerate(gathered[:, i]) if np.any(found != gathered[0, i])]
+        if others:
+            raise UserError(
+                f"{name}={value!r} on process {jax.process_index()} is not the same on all: process {others[0]} differs from "
+                "process 0; give the same command on every host"
+            )
 
 
 def _local_sharding() -> NamedSharding:

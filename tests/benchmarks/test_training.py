@@ -1,32 +1,34 @@
-"""The cost model of `builders_objectives.Entry`, by the compiler's own count of the step."""
+"""The cost model of `builders.objectives.ObjectiveSpec`, by the compiler's own count of the step; and the benchmark's table."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from advdiff_jax import builders, builders_objectives
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.objectives import evaluations, objective_spec
+from advdiff_jax.builders.validate import resolve
 from advdiff_jax.training import parallel, state
-from configs import digits
+from benchmarks import training
+from configs import digits, plane3d
 from configs.variants import VARIANTS
-from tests.launching import ROOT, environment
 
 
 def flops(config, shape=(8, 8, 1)):
     """Of the mean step before the compiler's optimisations, which change them by less than 1 % and take ten times as long."""
     config.train.batch_size = 128  # sixteen a device
-    experiment = builders.build(config, shape)
+    config = resolve(config)
+    experiment = build_experiment(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fresh)
-    x0 = jax.ShapeDtypeStruct((1, config.train.batch_size, *shape), jnp.float32)
-    noise = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.float32)
-    batch = (x0, noise) if builders_objectives.entry(config).knows_noise else x0
+    batch = {"examples": jax.ShapeDtypeStruct((1, config.train.batch_size, *shape), jnp.float32)}
+    if objective_spec(config).needs_noise_std:
+        batch["noise_std"] = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.float32)
     return sum(
-        share * parallel.parallel_train_step(step).lower(run, jax.random.key(1), batch).cost_analysis()["flops"]
-        for share, step in experiment.plan.parts().values()
+        share
+        * parallel.parallel_train_step(experiment.steps[kind]).lower(run, jax.random.key(1), batch).cost_analysis()["flops"]
+        for kind, share in experiment.step_schedule.shares().items()
     )
 
 
@@ -39,41 +41,24 @@ def ddpm():
 def test_a_variant_costs_what_it_declares(variant, ddpm):
     """forward 1, input-only backward 1, full backward 2: DDPM 3, Robust_ran 6, Robust_adv 8 (clean forward reused)."""
     config = digits.get_config(variant)
-    assert flops(config) / ddpm == pytest.approx(builders_objectives.evaluations(config, 1000) / 1000 / 3.0, rel=0.02)
+    assert flops(config) / ddpm == pytest.approx(evaluations(config, 1000) / 1000 / 3.0, rel=0.02)
 
 
-@pytest.mark.parametrize(
-    ("variant", "overrides", "units"),
-    [
-        ("ddpm", {}, 3),
-        ("robust_ran", {}, 6),
-        ("robust_adv", {}, 8),
-        ("robust_adv", {"robust.attack_steps": 3}, 12),
-        ("at_diff", {}, 9),
-        ("at_diff", {"baselines.updates": 2}, 6),
-    ],
-)
-def test_the_units_of_the_cost_model(variant, overrides, units):
-    config = digits.get_config(variant)
-    config.update_from_flattened_dict(overrides)
-    assert builders_objectives.evaluations(config, 1000) / 1000 == units
-
-
-def test_the_table_holds_the_flops_of_the_compiled_step(ddpm):
-    process = subprocess.run(
-        [sys.executable, "-m", "advdiff_jax.benchmark", "--json", "--rounds=1", "--steps=1", "--variants=robust_ran"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
+def test_the_table_holds_the_flops_of_the_compiled_step_and_the_seconds_of_the_clock(monkeypatch, capsys):
+    ticks = iter(range(1000))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))  # a second passes between two looks at it
+    monkeypatch.setattr(
+        "sys.argv", ["training", "--config=plane3d", "--json", "--rounds=1", "--steps=4", "--variants", "robust_ran"]
     )
-    table = json.loads(process.stdout)["variants"]
-    assert table["ddpm"]["flops_ratio"] == table["ddpm"]["seconds_ratio"] == 1.0
-    # There the batch is a quarter as large, and the count is taken after the compiler's optimisations.
-    assert 4 * table["ddpm"]["flops"] == pytest.approx(ddpm, rel=0.04)  # optimised or not
-    assert table["robust_ran"]["flops_ratio"] == pytest.approx(2.00, abs=0.05)
+    training.main()
+    table = json.loads(capsys.readouterr().out)["variants"]
+    assert table.keys() == {"ddpm", "robust_ran"}
+    # The batch of the table is four times as large, and each of eight devices updates all parameters: up to a tenth more.
+    batch, found = 4 * flops(plane3d.get_config("ddpm"), (3,)), table["ddpm"]["flops"]
+    assert batch < found < 1.1 * batch
+    assert 1.6 < table["robust_ran"]["flops_ratio"] < 2.0  # the compiler computes the embedding of t once for both passes
+    assert table["robust_ran"]["temp_bytes_ratio"] > 1.0
+    assert table["ddpm"]["flops_ratio"] == table["ddpm"]["temp_bytes_ratio"] == 1.0
     for row in table.values():
         assert row.keys() == {"flops", "flops_ratio", "temp_bytes_ratio", "seconds", "seconds_ratio"}
-        assert row["seconds"] > 0
-        assert row["temp_bytes_ratio"] >= 1.0
+        assert (row["seconds"], row["seconds_ratio"]) == (0.25, 1.0)  # one second for four steps

@@ -83,7 +83,7 @@ def test_one_step_and_one_draw(variant, overrides):
             r"config\.sampling\.grid='respaced' needs a discrete grid: set config\.diffusion\.grid_steps above 0",
         ),
         ({"sampling.grid": "respaced", "sampling.respacing": "ddim999"}, r"config\.sampling: .*'ddim999'"),
-        ({"sampling.steps": 1001}, r"config\.sampling: need 1 to 1000"),
+        ({"sampling.steps": 1001}, r"config\.sampling: num_steps=1001 must be in \[1, 1000\]"),
     ],
 )
 def test_mistakes_are_the_users(overrides, message):

@@ -23,7 +23,8 @@ WITHOUT_RANGE = ()  # numeric keys that may have any value: none
 def ends(key):
     """Yields (a number just out of the range, the number at or next to that end inside it) of each finite end."""
     interval, value = range_of(key), KEYS[key]
-    whole = isinstance(value[0] if isinstance(value, list) else value, int)
+    first = next(iter(value), 0.0) if isinstance(value, list) else value
+    whole = isinstance(first, int)
     for end, closed, outward in zip(interval[1:-1].split(","), (interval[0] == "[", interval[-1] == "]"), (-1, 1), strict=True):
         limit = float(end)
         if math.isfinite(limit):

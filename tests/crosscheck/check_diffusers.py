@@ -1,4 +1,4 @@
-"""Our steps against diffusers' schedulers: the same prediction and the same noise must give the same state, to 1e-5.
+"""Compares our steps with diffusers' schedulers: the same prediction and noise must give the same state, to 1e-5.
 
 Runs in an environment of its own (`make crosscheck`), because it needs torch. No weights are involved.
 """

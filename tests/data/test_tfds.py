@@ -1,6 +1,8 @@
 """TFDS's own builders on hand-made raw archives in the upstream layouts, without TensorFlow or a network."""
 
+import hashlib
 import io
+import logging
 import pathlib
 import shutil
 import struct
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdiff_jax.data import prepare
+from advdiff_jax.data import fingerprint, prepare, raw_archives
 from advdiff_jax.data.records import Images
 from advdiff_jax.data.tfds_source import NotPrepared, TfdsImages
 from advdiff_jax.errors import UserError
@@ -123,7 +125,7 @@ def cifar(tmp_path_factory):
     root = tmp_path_factory.mktemp("cifar")
     (root / "raw").mkdir()
     images = cifar10(root / "raw")
-    prepare.prepare("cifar10", str(root / "tfds"), str(root / "raw"))
+    prepare.prepare("cifar10", str(root / "tfds"), str(root / "raw"), check_archives=False)
     return root / "tfds", images
 
 
@@ -146,25 +148,93 @@ def test_tfds_itself_reads_the_prepared_set(cifar):
 
 def test_celeba_from_zip_and_lists(tmp_path):
     files = celeba(tmp_path)
-    prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path))
+    prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     source = TfdsImages("celeb_a", "train", tmp_path / "tfds")
     assert sorted(source.read(range(8))) == sorted(files)  # the very bytes
     images = Images(source, 178, 3)[np.arange(8)]
     assert same_set(images, [np.asarray(Image.open(io.BytesIO(file)))[20:198] for file in files])
 
 
+def test_celeba_needs_its_images_and_partition_alone(tmp_path, caplog):
+    files = celeba(tmp_path)
+    for name in ("list_attr_celeba.txt", "list_landmarks_align_celeba.txt", "identity_CelebA.txt"):
+        (tmp_path / name).unlink()
+    with caplog.at_level(logging.WARNING):
+        prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+    assert "only the images are prepared" in caplog.text
+    assert sorted(TfdsImages("celeb_a", "train", tmp_path / "tfds").read(range(8))) == sorted(files)
+    (tmp_path / "list_eval_partition.txt").unlink()
+    with pytest.raises(UserError, match=r"list_eval_partition\.txt is missing: download it from https"):
+        prepare.prepare("celeb_a", str(tmp_path / "other"), str(tmp_path), check_archives=False)
+
+
+def test_a_cut_partition_of_celeba_is_named(tmp_path):
+    celeba(tmp_path)
+    partition = tmp_path / "list_eval_partition.txt"
+    partition.write_text("".join(partition.read_text().splitlines(keepends=True)[:5]))
+    with pytest.raises(UserError, match=r"list_eval_partition\.txt is not the archive that TFDS knows: it has 65 bytes of"):
+        prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path))
+    with pytest.raises(UserError, match=r"names 5 images, and img_align_celeba\.zip holds 12: download both again"):
+        prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+
+
+def test_archives_are_compared_with_their_known_size_and_checksum(tmp_path):
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+
+    data = np.random.default_rng(0).bytes(100_000)
+    known = {name: UrlInfo(len(data), hashlib.sha256(data).hexdigest(), name) for name in ("a.zip", "b.txt")}
+    for name in known:
+        (tmp_path / name).write_bytes(data)
+    raw_archives.check(tmp_path, known)
+    (tmp_path / "b.txt").write_bytes(data[:-1] + b"!")
+    with pytest.raises(UserError, match=r"b\.txt is damaged: its SHA-256 is \w{12}\.\.\., and TFDS knows \w{12}"):
+        raw_archives.check(tmp_path, known)
+    (tmp_path / "a.zip").write_bytes(data[:50_000])
+    with pytest.raises(UserError, match=r"a\.zip is not the archive that TFDS knows: it has 50,000 bytes of 100,000; download"):
+        raw_archives.check(tmp_path, known)
+    (tmp_path / "a.zip").write_text("<!DOCTYPE html><title>Google Drive - Virus scan warning</title>")
+    with pytest.raises(UserError, match=r"of 100,000, a web page: the download was refused or asks for a confirmation"):
+        raw_archives.check(tmp_path, known)
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html>", b"PK\x03\x04" + bytes(50)])
+def test_a_page_or_a_cut_zip_that_is_not_checked_is_still_no_traceback(tmp_path, content):
+    celeba(tmp_path)
+    (tmp_path / "img_align_celeba.zip").write_bytes(content)
+    with pytest.raises(UserError, match="tfds_name='celeb_a': preparing it failed"):
+        prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+
+
+def test_a_prepared_set_is_known_by_its_shards(cifar):
+    before = fingerprint.of(Images(TfdsImages("cifar10", "train", cifar[0]), 32, 3))
+    assert before["kind"] == "tfds cifar10 3.0.2, split train, 100 examples"
+    assert before == fingerprint.of(Images(TfdsImages("cifar10", "train", cifar[0]), 16, 3))
+    other = fingerprint.of(Images(TfdsImages("cifar10", "train[:30%]", cifar[0]), 32, 3))
+    assert "split train, 100 examples then, tfds cifar10 3.0.2, split train[:30%], 30 examples now" in fingerprint.difference(
+        before, other
+    )
+
+
 def test_lsun_from_lmdb(tmp_path):
     files = lsun(tmp_path)
-    prepare.prepare("lsun/bedroom", str(tmp_path / "tfds"), str(tmp_path))
+    prepare.prepare("lsun/bedroom", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     source = TfdsImages("lsun/bedroom", "train", tmp_path / "tfds")
     assert sorted(source.read(range(6))) == sorted(files)
     images = Images(source, 256, 3)[np.arange(6)]
     assert same_set(images, [np.asarray(Image.open(io.BytesIO(file)))[:, 22:278] for file in files])
 
 
+def test_a_damaged_lmdb_is_named(tmp_path):
+    lsun(tmp_path)
+    with zipfile.ZipFile(tmp_path / "bedroom_train_lmdb.zip", "w") as archive:
+        archive.writestr("bedroom_train_lmdb/data.mdb", bytes(5000))
+    with pytest.raises(UserError, match=r"bedroom_train_lmdb\.zip holds a damaged lmdb"):
+        prepare.prepare("lsun/bedroom", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+
+
 def test_imagenet64_from_tar(tmp_path):
     expected = imagenet64(tmp_path)
-    prepare.prepare("downsampled_imagenet/64x64", str(tmp_path / "tfds"), str(tmp_path))
+    prepare.prepare("downsampled_imagenet/64x64", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     source = TfdsImages("downsampled_imagenet/64x64", "train", tmp_path / "tfds")
     assert same_set(Images(source, 64, 3)[np.arange(5)], expected)
 
@@ -239,12 +309,16 @@ def test_archives_that_are_missing_or_damaged(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"cifar-10-binary\.tar\.gz is missing: download it from https"):
-        prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path))
+        prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     cifar10(tmp_path)
     archive = tmp_path / "cifar-10-binary.tar.gz"
     archive.write_bytes(archive.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="tfds_name='cifar10': preparing it failed"):
+    with pytest.raises(
+        UserError, match=r"binary\.tar\.gz is not the archive that TFDS knows: it has 100,000 bytes of 170,052,171;"
+    ):
         prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path))
+    with pytest.raises(UserError, match="tfds_name='cifar10': preparing it failed"):
+        prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     with pytest.raises(NotPrepared):  # nothing half-made is left behind
         TfdsImages("cifar10", "train", tmp_path / "tfds")
 
@@ -254,7 +328,7 @@ def test_not_enough_disk(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r"needs about 0\.0 GB of disk and has 0\.0 GB free.*--config\.data\.data_dir"):
-        prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path))
+        prepare.prepare("cifar10", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     with pytest.raises(UserError, match=r"about 137\.8 GB"):  # LSUN's own sizes, before anything is downloaded
         prepare.prepare("lsun/bedroom", str(tmp_path / "tfds"))
 

@@ -90,6 +90,13 @@ def test_copies_are_near_duplicates_and_fresh_draws_are_not():
     new = memorization.nearest_neighbours(fresh, train)
     assert new["near_duplicates"] == 0.0
     assert 0.9 < new["nn_distance_ratio"] <= 1.0
+    # A training set that holds every example twice says the same of both.
+    twice = np.concatenate([train, train])
+    copies = memorization.nearest_neighbours(train[:100], twice)
+    assert copies == {"nn_distance_ratio": pytest.approx(0.0, abs=1e-6), "near_duplicates": 1.0}
+    assert memorization.nearest_neighbours(fresh, twice) == new
+    with pytest.raises(InvalidArgument, match="two distinct training examples: the 5 given are equal"):
+        memorization.nearest_neighbours(fresh, np.zeros((5, 8, 8, 1)))
 
 
 def test_digits_cnn_knows_digits_and_is_cached(tmp_path):

@@ -114,7 +114,7 @@ def test_preview_of_points_and_of_a_list_of_runs(tmp_path):
 def test_prepare_takes_raw_archives_and_shows_the_set(tmp_path):
     raw_cifar10(tmp_path, per_file=8)
     config = cifar10.get_config("tiny")
-    config.data.update({"data_dir": str(tmp_path / "tfds"), "manual_dir": str(tmp_path)})
+    config.data.update({"data_dir": str(tmp_path / "tfds"), "manual_dir": str(tmp_path), "check_archives": False})
     page = prepare.run(resolve(config), tmp_path / "run")
     assert page == tmp_path / "run" / "preview" / "report.html"
     assert "of 40 training examples" in page.read_text()

@@ -31,7 +31,7 @@ def test_poison_stays_in_its_ball_and_raises_the_loss():
         return x @ weights
 
     @jax.jit
-    def loss(x):  # over draws of its own
+    def loss(x):  # over other draws than the attack's
         fresh = jax.random.split(jax.random.key(9), 400)
         t = SCHEDULE.training_time(jax.vmap(jax.random.uniform)(fresh))
         return jnp.mean(OBJECTIVE(predict, fresh, jnp.tile(x, (10, 1)), t)[0])
@@ -40,12 +40,12 @@ def test_poison_stays_in_its_ball_and_raises_the_loss():
     for seed in range(2):
         poisoned = attack(jax.random.split(jax.random.key(seed), 40))
         assert jnp.max(jnp.abs(poisoned - x0)) <= 0.1 + 1e-6
-        assert jnp.max(jnp.abs(poisoned)) <= 1.0  # images stay images
+        assert jnp.max(jnp.abs(poisoned)) <= 1.0  # images stay in [-1, 1]
         assert loss(poisoned) > loss(noise)
         assert loss(poisoned) > loss(x0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("radius", -0.1), ("draws", 0)])
-def test_a_bad_radius_or_number_of_draws_is_refused(name, value):
-    with pytest.raises(InvalidArgument, match=f"{name}.*{value}"):
+@pytest.mark.parametrize(("name", "value", "least"), [("radius", -0.1, 0), ("draws", 0, 1)])
+def test_a_bad_radius_or_number_of_draws_is_refused(name, value, least):
+    with pytest.raises(InvalidArgument, match=f"{name}={value} must be at least {least}"):
         poison_of(**{name: value})

@@ -1,4 +1,4 @@
-"""The point of it all: trained on noisy data, the paper's objective samples closer to the clean data than DDPM does."""
+"""The paper's claim on a small run: trained on noisy data, its objective samples nearer the clean data than DDPM does."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from advdiff_jax.training import parallel, state
 from configs import plane3d
 
 
-def results(variant):
+def results(variant, seed=0):
     """Trains a small network on plane3d, nine tenths under noise of std 0.1; returns the metrics of its samples."""
     config = plane3d.get_config(variant)
     config.train.update({"steps": 500, "batch_size": 128, "ema_decay": 0.99})
@@ -24,7 +24,7 @@ def results(variant):
     (has_penalty,) = experiment.step_schedule.shares()  # one kind of step
     step = jax.vmap(experiment.steps[has_penalty], axis_name=parallel.AXIS)
 
-    @jax.jit  # one program on one device: hundreds of steps on fake devices would be slower
+    @jax.jit  # one program on one device: hundreds of queued steps on fake devices may deadlock
     def train(key):
         init_key, steps_key = jax.random.split(key)
         fresh = jax.tree.map(lambda leaf: leaf[None], state.create(experiment.init(init_key), experiment.optimizer))
@@ -36,13 +36,13 @@ def results(variant):
 
         return jax.lax.scan(body, fresh, jax.random.split(steps_key, config.train.steps))[0].ema_params
 
-    params = jax.tree.map(lambda leaf: leaf[0], train(jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: leaf[0], train(jax.random.key(seed)))
     samples = experiment.sampler(parallel.replicate(params), jax.random.key(1), 1000)
     return metrics.evaluate(config, data, samples, experiment.model(params))
 
 
 def test_robust_adv_removes_the_noise_that_ddpm_learns():
-    """Measured over seeds: 0.13 to 0.26 times the distance to the plane, and 0.93 times the spread."""
+    """Over four seeds: 0.15 to 0.26 times the distance to the plane, and 0.90 to 0.96 times the spread."""
     ddpm, robust_adv = results("ddpm"), results("robust_adv")
     assert 0.06 < ddpm["off_plane_rms"] < 0.11  # the data have 0.095
     assert robust_adv["off_plane_rms"] < 0.5 * ddpm["off_plane_rms"]

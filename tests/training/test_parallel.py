@@ -66,6 +66,7 @@ from configs import plane3d
 config = plane3d.get_config("robust_ran")
 config.train.steps, config.train.batch_size, config.train.log_every, config.train.checkpoint_every = 12, 32, 4, 6
 config.train.warmup_steps = 2
+config.evaluation.metrics, config.evaluation.diagnostics, config.evaluation.field_levels = ("plane", "wasserstein"), (), ()
 config.data.num_examples, config.evaluation.num_samples, config.sampling.steps, config.sampling.batch_size = 500, 64, 4, 16
 modes.load("train")(resolve(config), pathlib.Path(sys.argv[3]))
 """
