@@ -65,13 +65,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.outlier_fraction = 0.0  # mixture: share of training points that are uniform in a cube of half-width 3 spread
     data.stds = (0.05, 0.1, 0.2, 0.5, 1.0)  # gaussian: standard deviation of each coordinate
     # images
-    # Side in pixels, or "(HEIGHT,WIDTH)", after crop and resize; array: what its images have.
-    data.size = ml_collections.FieldReference(32, field_type=object)
+    data.size = ml_collections.FieldReference(32, field_type=object)  # side in pixels, or (HEIGHT,WIDTH), after crop and resize
     data.channels = 3  # 1: grey, 3: RGB; images of other modes are converted
     data.crop = 0  # shorter side in pixels of the centred part, of the shape of data.size, that is kept; 0: all that fits
     data.flip = False  # mirror every second image, drawn afresh at each visit
-    # Values that become black and white in files deeper than 8 bits and in arrays; (): found from the files, or an error.
-    data.value_range = ()
+    data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
     data.array_key = ""  # array, points: name of the array in an .npz file; "": the only one that fits
     data.on_bad_image = "fail"  # fail | skip (with a warning that names them): images of a folder or of tfds that do not decode

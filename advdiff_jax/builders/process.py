@@ -15,31 +15,47 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.sampling import grids, ode, steps
 from advdiff_jax.sampling.sample import sample
 
-_GRIDDED = ("diffusion.grid_steps", "diffusion.t_min")  # the others have continuous time only
+
+class ScheduleSpec(NamedTuple):
+    """What is known of a name of `config.diffusion.schedule`.
+
+    Attributes:
+        build: section `diffusion` of a config -> the schedule in continuous time.
+        reads: keys of the config that it reads and other schedules may not.
+        has_grid: it has DDPM's discrete grid too.
+    """
+
+    build: Callable[[ml_collections.ConfigDict], schedules.Schedule]
+    reads: tuple[str, ...]
+    has_grid: bool = False
+
 
 SCHEDULES = {
-    "vp_linear": Choice(
+    "vp_linear": ScheduleSpec(
         lambda c: schedules.VPLinear(t_min=c.t_min, beta_min=c.beta_min, beta_max=c.beta_max),
-        reads=(*_GRIDDED, "diffusion.beta_min", "diffusion.beta_max"),
+        reads=("diffusion.t_min", "diffusion.beta_min", "diffusion.beta_max"),
+        has_grid=True,
     ),
-    "vp_cosine": Choice(
-        lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset), reads=(*_GRIDDED, "diffusion.cosine_offset")
+    "vp_cosine": ScheduleSpec(
+        lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
+        reads=("diffusion.t_min", "diffusion.cosine_offset"),
+        has_grid=True,
     ),
-    "sub_vp": Choice(
+    "sub_vp": ScheduleSpec(
         lambda c: schedules.SubVP(t_min=c.t_min, beta_min=c.beta_min, beta_max=c.beta_max),
         reads=("diffusion.t_min", "diffusion.beta_min", "diffusion.beta_max"),
     ),
-    "ve": Choice(
+    "ve": ScheduleSpec(
         lambda c: schedules.VE(t_min=c.t_min, sigma_min=c.ve_sigma_min, sigma_max=c.ve_sigma_max),
         reads=("diffusion.t_min", "diffusion.ve_sigma_min", "diffusion.ve_sigma_max"),
     ),
-    "edm": Choice(
+    "edm": ScheduleSpec(
         lambda c: schedules.EDM(
             sigma_min=c.edm_sigma_min, sigma_max=c.edm_sigma_max, log_mean=c.edm_log_mean, log_std=c.edm_log_std
         ),
         reads=tuple(f"diffusion.edm_{key}" for key in ("sigma_min", "sigma_max", "log_mean", "log_std")),
     ),
-    "flow": Choice(
+    "flow": ScheduleSpec(
         lambda c: schedules.RectifiedFlow(t_min=c.t_min, min_alpha=c.flow_min_alpha),
         reads=("diffusion.t_min", "diffusion.flow_min_alpha"),
     ),
@@ -144,8 +160,8 @@ def build_schedule(config: ml_collections.ConfigDict) -> schedules.Schedule:
     grid_steps = config.diffusion.grid_steps
     if not grid_steps:
         return continuous
-    if "diffusion.grid_steps" not in SCHEDULES[config.diffusion.schedule].reads:
-        gridded = [name for name, spec in SCHEDULES.items() if "diffusion.grid_steps" in spec.reads]
+    if not SCHEDULES[config.diffusion.schedule].has_grid:
+        gridded = [name for name, spec in SCHEDULES.items() if spec.has_grid]
         raise UserError(
             f"config.diffusion.grid_steps={grid_steps}: schedule={config.diffusion.schedule} has no discrete grid; set 0 for "
             f"continuous time, or schedule to {' or '.join(gridded)}"

@@ -102,7 +102,7 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., np.ndarra
     mapped = jax.pmap(device_draw, axis_name=AXIS, in_axes=(None, 0, None, None), static_broadcasted_argnums=0)
 
     def sampler(params, key, n, between=lambda: None):
-        count = min(per_device, -(-n // jax.device_count()))  # a handful of samples does not cost a full round
+        count = min(per_device, n)  # a handful does not cost a full round; the same on any number of devices, for equal bits
         rounds = []
         for first in range(0, n, count * jax.device_count()):
             rounds.append(np.asarray(first_replica(mapped(count, params, key, first))))

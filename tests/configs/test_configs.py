@@ -206,9 +206,9 @@ def test_every_key_can_be_overridden(monkeypatch):
     """Each key given on the command line, each with a value of its own."""
     changed = {}
     for key, value in flatten(default.get_config()).items():
-        new = {bool: lambda v: not v, str: lambda v: v + "x", list: lambda v: (*v, v[0])}.get(type(value), lambda v: v + 1)(
-            value
-        )
+        new = {bool: lambda v: not v, str: lambda v: v + "x", list: lambda v: (*v, v[0] if v else 1.0)}.get(
+            type(value), lambda v: v + 1
+        )(value)
         changed[key] = new
     argv = ["launch.py", "--config=configs/plane3d.py", *(f"--config.{key}={value}" for key, value in changed.items())]
     monkeypatch.setattr("sys.argv", argv)  # config_flags looks there for the overrides

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders.data import build_data
+from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import figures as single
 from advdiff_jax.modes import preview
@@ -146,11 +147,12 @@ def drawn(tmp_path_factory):
     return one, data, plots
 
 
-def test_a_run_stores_its_first_images_as_it_read_them(drawn):
+def test_a_run_stores_a_spread_of_its_images_as_it_read_them(drawn):
     one, data, plots = drawn
+    shown = pixels.evenly_spaced_indices(len(data.train), one.evaluation.grid)
     with np.load(plots / "data.npz") as stored:
-        np.testing.assert_array_equal(stored["dirty"], data.train[: one.evaluation.grid])
-        np.testing.assert_array_equal(stored["clean"], data.source.train[: one.evaluation.grid])
+        np.testing.assert_array_equal(stored["dirty"], data.train[shown])
+        np.testing.assert_array_equal(stored["clean"], data.source.train[shown])
 
 
 def test_all_images_of_a_run_have_the_range_of_its_training_data(drawn):
