@@ -177,7 +177,7 @@ def build_process(config: ml_collections.ConfigDict) -> Process:
 
 
 def build_times(config: ml_collections.ConfigDict, schedule: schedules.Schedule, lowest_noise: float = 0.0) -> np.ndarray:
-    """Builds the times of the sampler, down to 0; with grid "uniform" a sub-sequence of DDPM's grid where there is one.
+    """Builds the times of the sampler, down to 0; grid "uniform" takes a sub-sequence of DDPM's grid, if the process has it.
 
     Args:
         config: reads `diffusion.grid_steps` and `sampling`.

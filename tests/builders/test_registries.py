@@ -7,6 +7,9 @@ import pytest
 from advdiff_jax import modes, workdir
 from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.validate import CHOICES
+from advdiff_jax.data.records import ON_BAD
+from advdiff_jax.sampling.steps import VARIANCES
+from advdiff_jax.sweep.report import FIGURES
 from configs import default
 from tests.launching import ROOT
 
@@ -15,15 +18,20 @@ LINES = (ROOT / "configs" / "default.py").read_text().splitlines()
 # Lists of two or more names, "a | b | c"; and what a comment says instead of a list that another key has.
 LIST, SAME_AS = re.compile(r"\w+(?: \| \w+)+"), re.compile(r"a name of ([\w.]+)")
 
+# key -> its names: those of the registries, and those that the library itself checks.
+NAMED = {key: table for key, table in CHOICES.items() if not all(isinstance(name, bool) for name in table)}
+NAMED |= {"sampling.variance": VARIANCES, "data.on_bad_image": ON_BAD}
 
-def comment(key):
+
+def comment(key, lines=None):
     """Returns what is written above and beside the line that sets `key`, without what stands in brackets."""
     section, _, leaf = key.rpartition(".")
-    (at,) = [i for i, line in enumerate(LINES) if line.startswith(f"    {section or 'config'}.{leaf} = ")]
-    found = [LINES[at].partition("  # ")[2]]
-    while LINES[at - 1].startswith("    # "):
+    lines = lines or LINES
+    (at,) = [i for i, line in enumerate(lines) if line.startswith(f"    {section or 'config'}.{leaf} = ")]
+    found = [lines[at].partition("  # ")[2]]
+    while lines[at - 1].startswith("    # "):
         at -= 1
-        found.insert(0, LINES[at].removeprefix("    # "))
+        found.insert(0, lines[at].removeprefix("    # "))
     text, inner = " ".join(found), re.compile(r" ?\([^()]*\)")
     while inner.search(text):
         text = inner.sub("", text)
@@ -39,9 +47,13 @@ def names(key):
     return listed[0].split(" | ") if listed else [text.partition(":")[0]]
 
 
-@pytest.mark.parametrize("key", [key for key, table in CHOICES.items() if not all(isinstance(name, bool) for name in table)])
+@pytest.mark.parametrize("key", NAMED)
 def test_the_comment_of_a_choice_lists_the_names_of_its_registry(key):
-    assert sorted(names(key)) == sorted(CHOICES[key])
+    assert sorted(names(key)) == sorted(NAMED[key])
+
+
+def test_every_comment_that_lists_names_is_compared():
+    assert {key for key in KEYS if LIST.search(comment(key))} <= NAMED.keys()
 
 
 def test_a_comment_that_lacks_a_name_is_found(monkeypatch):
@@ -65,3 +77,8 @@ def test_the_value_of_every_choice_is_a_name_of_its_registry():
     for key, table in CHOICES.items():
         value = KEYS[key]
         assert {*(value if isinstance(value, list) else [value])} <= table.keys(), key
+
+
+def test_the_figures_of_a_list_are_named_where_a_list_sets_them():
+    text = comment("figures", (ROOT / "configs" / "ablations" / "common.py").read_text().splitlines())
+    assert sorted(LIST.search(text)[0].split(" | ")) == sorted(FIGURES)
