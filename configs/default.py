@@ -32,6 +32,7 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.train.checkpoint_every = 10_000
     config.robust.cut = config.data.get_ref("noise_std") / 2  # robust_adv_cutoff: half the noise's std
     config.sampling.clip = 1.0
+    config.sampling.variance = "large"  # --sigma_small False, where no variance is learnt
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
     config.evaluation.metrics = ("noise_energy", "memorization")
@@ -43,8 +44,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
     config.variant = ""  # set by `variants.with_variant`; kept for reports
-    config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
-    config.init_from = ""  # workdir of a finished run with the same network, to start from; set another seed too
+    config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
+    config.init_from = ""  # workdir of a finished run with the same network, to start from; set another seed too, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
@@ -55,7 +56,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # files, or a zip or tar of them) | array (.npy or .npz of images) | points (.npy or .npz of points [N, D]) | tfds |
     # record_dataset (an array_record that --mode=poison wrote) | linear_subspace (PCA of another source)
     data.source = "plane3d"  # one of these
-    data.seed = 0  # seeds the synthetic training set and the corruption; runs with other values of `seed` share their data
+    data.seed = config.get_oneway_ref("seed")  # of a synthetic training set and of the corruption; set it to compare on one set
     data.num_examples = 20_000  # size of a synthetic training set
     data.half_width = 1.0  # plane3d: half the side of the square
     data.dim = 2  # mixture: dimension
@@ -150,8 +151,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.network = network = ml_collections.ConfigDict()
     network.kind = "mlp"  # mlp (points) | unet (images)
     network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
-    network.time_input = "t"  # t | log_noise (EDM's c_noise = log(sigma / alpha) / 4): input of the time embedding
-    network.time_scale = 1000.0  # factor on it; 1000 gives DDPM's time steps
+    # step (t minus the smallest time: DDPM's n - 1 over T) | t | log_noise (EDM's c_noise = log(sigma / alpha) / 4)
+    network.time_input = "step"  # input of the time embedding
+    network.time_scale = 1000.0  # factor on it; 1000 gives DDPM's time steps 0 .. 999
     network.width = 128  # mlp: units of a hidden layer
     network.depth = 3  # mlp: hidden layers
     network.time_features = 64  # mlp: width of the sinusoidal time embedding
@@ -168,7 +170,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.radius = "state_units"  # state_units (fits the paper's table) | noise_units | constant; in VP units in any process
     robust.rho = 2.0  # r = sigma^rho + b, sigma of the VP process
     robust.bias_min = 8 / 255  # b ~ U[bias_min, bias_max] per example, in units of the radius
-    robust.bias_max = robust.get_ref("bias_min")  # equal until set: no randomisation
+    robust.bias_max = robust.get_oneway_ref("bias_min")  # equal until set: no randomisation
     robust.constant = 8 / 255  # constant: r in VP state units
     robust.ball = "linf"  # linf | l2 (||delta||_2 <= r sqrt(D))
     robust.perturbation = "random"  # random | adversarial; the variant sets it
@@ -242,9 +244,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.churn_noise = 1.003  # euler, heun: S_noise
     sampling.rtol = 1e-4  # ode: relative tolerance of a step
     sampling.atol = 1e-4  # ode: absolute tolerance
-    sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip], 1 for images; 0: no clipping
+    sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
     sampling.batch_size = 2000  # samples drawn at once on each device
-    sampling.seed = 0  # seeds the sampler
+    sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
@@ -253,6 +255,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
+    evaluation.seed = config.get_oneway_ref(
+        "seed"
+    )  # of the clean draws and the probes that samples and model are compared with
     evaluation.num_samples = 2000  # samples drawn for the metrics
     evaluation.w2_points = 2000  # wasserstein: points compared at once; more samples are compared in parts
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units
@@ -266,8 +271,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.overfitting_ratio = 2.0  # overfitting: warn above this ratio of the penalty, PGD over FGSM
     evaluation.features = "digits_cnn"  # digits_cnn: feature network of fd
     evaluation.cache_dir = ""  # folder of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
-    data.cache_dir = evaluation.get_ref("cache_dir")  # folder: where the findings of its check are kept
-    evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads
+    data.cache_dir = evaluation.get_oneway_ref("cache_dir")  # folder: where the findings of its check are kept
+    evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads; memorization: all
     evaluation.grid = 64  # images (or points / 30) in a figure
 
     return with_variant(config, variant).lock()  # a key that is not above is an error, in other files too

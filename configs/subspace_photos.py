@@ -30,7 +30,6 @@ def get_config(variant=None):
     config.train.learning_rate = 1e-3
     config.robust.cut = config.data.get_ref("noise_std") / 2
 
-    config.sampling.clip = 1.0
     config.sampling.batch_size = 250
     config.evaluation.metrics = ("subspace", "memorization")
     return with_variant(config, variant)

@@ -113,8 +113,8 @@ def _near_the_data(noise_floor, largest_std):
 def _overfitting(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Checks whether a network hides from the perturbation it was trained against (`evaluation.overfitting`).
 
-    It looks at training data, with the same keys in every run. Objectives without an ascent, and penalties without weight,
-    have no numbers.
+    It looks at training data, with the same keys in every run of one `evaluation.seed`. Objectives without an ascent, and
+    penalties without weight, have no numbers.
     """
     if objective_spec(config).invariant is None or config.robust.perturbation != "adversarial":
         return Diagnosis({})
@@ -126,7 +126,7 @@ def _overfitting(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) ->
     kappas = closed_form.at(schedule.noise_to_signal(drawn)).kappa
     if not jnp.sum(kappas) > 0.0:
         return Diagnosis({})
-    chosen = jax.random.permutation(jax.random.key(1), overfitting.where_it_acts(kappas, len(x0)))
+    chosen = jax.random.permutation(jax.random.key(config.evaluation.seed), overfitting.where_it_acts(kappas, len(x0)))
     t, kappa = drawn[chosen], kappas[chosen]
 
     def objective(maximize=config.robust.maximize, **replace):
@@ -135,7 +135,7 @@ def _overfitting(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) ->
         return build_robust(other, process, no_variance, inputs.noise_floor, **replace)
 
     penalties = jax.jit(functools.partial(overfitting.penalties, objective, ball, inputs.predict))
-    keys = jax.random.split(jax.random.key(0), len(x0))
+    keys = jax.random.split(jax.random.key(config.evaluation.seed + 1), len(x0))
     whole = max(OVERFITTING_BATCH, len(x0) // OVERFITTING_BATCH * OVERFITTING_BATCH)  # batches of one shape: one program
     found = [
         penalties(*(value[i : i + OVERFITTING_BATCH] for value in (keys, x0, t, kappa)))

@@ -17,6 +17,7 @@ from advdiff_jax.builders.objectives import (
     build_objective,
     build_step_schedule,
     build_variance_loss,
+    measured_steps,
     objective_spec,
 )
 from advdiff_jax.builders.process import build_process, build_sampler
@@ -119,13 +120,17 @@ def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> o
     )
 
 
-def _build_steps(config, apply, process, step_schedule):
+def _build_steps(config, apply, evaluate_network, process, step_schedule):
     variance_loss, explained = build_variance_loss(config, process), config.robust.explained
 
-    def objective_at(stats):
+    def objective_with(stats):
         return build_objective(config, process, variance_loss, noise_floor.estimate_noise_floor(stats, explained))
 
-    objective_at(noise_floor.create())  # refuses a bad value now
+    def objective_at(state):
+        return objective_with(state.noise_floor)
+
+    measured = measured_steps(config, step_schedule)
+    objective_with(noise_floor.create())  # refuses a bad value now
     shared = {
         "apply": apply,
         "schedule": process.schedule,
@@ -133,9 +138,10 @@ def _build_steps(config, apply, process, step_schedule):
         "average": parallel.average,
     }
     plain = make_train_step(
-        objective_at=lambda stats: build_denoising(config, process, variance_loss),
+        objective_at=lambda state: build_denoising(config, process, variance_loss, state.step < measured),
         optimizer=build_optimizer(config),
-        measure_until=step_schedule.start,
+        measure_until=measured,
+        evaluate=evaluate_network if config.network.dropout else None,
         **shared,
     )
     with as_user_error(f"config.objective={config.objective}"):
@@ -184,7 +190,7 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
         return solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
 
     step_schedule = build_step_schedule(config, config.train.steps)
-    steps = _build_steps(config, apply_train, process, step_schedule)
+    steps = _build_steps(config, apply_train, evaluate_network, process, step_schedule)
     with as_user_error(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # refuses a shape that the network does not take
     sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)

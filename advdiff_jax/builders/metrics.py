@@ -102,7 +102,7 @@ def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray,
     Raises:
         UserError: an unknown metric, or one that the data do not allow.
     """
-    rng = np.random.default_rng(0)  # the same clean draws for every run: distances differ by the samples alone
+    rng = np.random.default_rng(config.evaluation.seed)  # runs of one seed are compared with the same clean draws
     inputs = EvalInputs(
         samples,
         data,
@@ -158,9 +158,9 @@ def _needs_points(config, data):
 def _score_error(config, inputs):
     c, source, model = config.evaluation, inputs.data.source, inputs.model
     truth = Model(model.schedule, exact.denoiser(true_distribution(config), model.schedule))
-    clean = source.clean(np.random.default_rng(0), c.num_samples)
+    clean = source.clean(np.random.default_rng(c.seed), c.num_samples)
     levels = np.geomspace(*c.score_range, c.score_levels)
-    results = {"score_error": ground_truth.score_error(model, truth, clean, levels, jax.random.key(0))}
+    results = {"score_error": ground_truth.score_error(model, truth, clean, levels, jax.random.key(c.seed))}
     section = score_field.section(source.plane, clean.shape[1:])
     if section and c.field_levels:
         half_side = score_field.limit(source)
@@ -179,19 +179,16 @@ def _likelihood(config, inputs):
     c = config.evaluation
     if objective_spec(config).lowest_noise(config):  # below the level of a guess there is no density
         return {}
-    points = inputs.data.source.clean(np.random.default_rng(0), c.likelihood_points)
-    key = jax.random.key(0)
+    points, key = inputs.data.source.clean(np.random.default_rng(c.seed), c.likelihood_points), jax.random.key(c.seed)
     bits = ground_truth.bits_per_dimension(inputs.model, points, key, c.likelihood_probes, c.likelihood_bin)
     return {"bits_per_dimension": bits}
 
 
 def _noise_energy(config, inputs):
-    clean = inputs.reference(inputs.data.source.train)
-    sets = {"": inputs.samples, "_clean": clean, "_dirty": inputs.reference(inputs.data.train)}
-    return {
-        f"noise_energy{suffix}": fidelity.noise_energy(x, clean, config.evaluation.noise_directions)
-        for suffix, x in sets.items()
-    }
+    clean, dirty = inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train)
+    # One half of the clean data gives the directions, and the other half of the examples is measured, clean and dirty.
+    sets = {"noise_energy": inputs.samples, "noise_energy_clean": clean[1::2], "noise_energy_dirty": dirty[1::2]}
+    return fidelity.noise_energy(sets, clean[::2], config.evaluation.noise_directions)
 
 
 def _needs_directions(config, data):
@@ -217,7 +214,7 @@ def _needs_features(config, data):
 
 
 def _memorization(config, inputs):
-    return memorization.nearest_neighbours(inputs.samples, inputs.reference(inputs.data.train))
+    return memorization.nearest_neighbours(inputs.samples, inputs.data.train, mirrored=config.data.flip)
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from advdiff_jax.builders import closed_form
@@ -24,7 +25,6 @@ from advdiff_jax.objectives.jvp import jvp
 from advdiff_jax.objectives.robust import robust
 from advdiff_jax.objectives.subsample import one_per_group
 from advdiff_jax.objectives.variational import variational
-from advdiff_jax.training import noise_floor as noise_floors
 from advdiff_jax.training.free_adversarial import make_ascent, make_free_step
 from advdiff_jax.training.step import make_train_step
 from advdiff_jax.training.step_schedule import StepSchedule
@@ -97,9 +97,24 @@ def build_variance_loss(config: ml_collections.ConfigDict, process: Process) -> 
         return VARIANCES[config.diffusion.learn_variance].build(config, process)
 
 
-def build_denoising(config: ml_collections.ConfigDict, process: Process, variance_loss: VarianceLoss) -> Callable:
-    """Builds plain denoising with the criterion of a config, which every run trains by until the penalty starts."""
-    return denoising(process.schedule, process.parameterization, variance_loss, build_criterion(config, process))
+def build_denoising(
+    config: ml_collections.ConfigDict, process: Process, variance_loss: VarianceLoss, by_square: jax.Array | bool = False
+) -> Callable:
+    """Builds plain denoising with the criterion of a config, or by the square where `by_square`, [] bool, holds."""
+    criterion = build_criterion(config, process)
+
+    def chosen(error, t):
+        return jnp.where(by_square, square(error, t), criterion(error, t))
+
+    return denoising(process.schedule, process.parameterization, variance_loss, criterion if criterion is square else chosen)
+
+
+def measured_steps(config: ml_collections.ConfigDict, step_schedule: StepSchedule) -> int:
+    """Returns how many steps of a run measure the noise floor: those before the penalty, which denoise by the square.
+
+    The theory of the noise floor is that of the square. Plain training by another criterion has no noise floor to report.
+    """
+    return 0 if config.objective == "denoising" and config.criterion != "square" else step_schedule.start
 
 
 def build_robust(
@@ -152,8 +167,7 @@ def _at_diff(config, process, variance_loss, noise_floor):
 def _free_step(config, objective_at, measure_until, **arguments):
     del measure_until  # the error of a moved state says nothing of the noise floor
     c = config.baselines
-    objective, ascend = objective_at(noise_floors.create()), make_ascent(c.adv_lr, c.max_norm)
-    return make_free_step(objective=objective, updates=c.updates, ascend=ascend, **arguments)
+    return make_free_step(objective_at=objective_at, updates=c.updates, ascend=make_ascent(c.adv_lr, c.max_norm), **arguments)
 
 
 def _ddpm_ip(config, process, variance_loss, noise_floor):

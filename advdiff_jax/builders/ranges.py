@@ -118,6 +118,7 @@ RANGES = {
     "sampling.clip": _AMOUNT,
     "sampling.batch_size": _COUNT,
     "sampling.seed": _INDEX,
+    "evaluation.seed": _INDEX,
     "evaluation.num_samples": _COUNT,
     "evaluation.w2_points": _COUNT,
     "evaluation.score_range": _POSITIVE,

@@ -46,6 +46,11 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((x + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+def as_stored(samples: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns samples as a data set of this dtype would hold them, as floats: clipped and rounded for uint8, else unchanged."""
+    return to_float(to_bytes(samples)) if dtype == np.uint8 else samples
+
+
 def first(examples: Examples, count: int) -> np.ndarray:
     """Returns the first `count` examples, or all if there are fewer, as floats."""
     return to_float(examples[np.arange(min(count, len(examples)))])

@@ -122,6 +122,7 @@ def edm(data_std: float = 0.5) -> Parameterization:
 
 
 TIME_INPUTS = {
+    "step": lambda schedule, t: t - schedule.t_min,
     "t": lambda schedule, t: t,
     # EDM's c_noise. The floor keeps the logarithm finite at t = 0.
     "log_noise": lambda schedule, t: 0.25 * jnp.log(jnp.maximum(schedule.noise_to_signal(t), 1e-5)),
@@ -134,7 +135,8 @@ def inputs(schedule: Schedule, parameterization: Parameterization, time_input: s
     Args:
         schedule: alpha and sigma.
         parameterization: `data_std` sets the scale.
-        time_input: "t", or "log_noise" for EDM's c_noise = log(sigma / alpha) / 4.
+        time_input: "step" counts from the smallest time, as DDPM counts n - 1 = 0 .. T - 1 (here over T) on its grid; "t";
+            or "log_noise" for EDM's c_noise = log(sigma / alpha) / 4.
     """
     time = TIME_INPUTS[time_input]
 

@@ -22,11 +22,13 @@ def _root(covariance):
     return vectors * np.sqrt(np.maximum(values, 0.0))  # rounding makes zeros slightly negative
 
 
-def noise_energy(samples: np.ndarray, clean: np.ndarray, directions: int) -> float:
-    """Computes the RMS of samples in the directions of the clean data's smallest variance, in the data's units.
+def noise_energy(sets: dict[str, np.ndarray], clean: np.ndarray, directions: int) -> dict[str, float]:
+    """Computes the RMS of each set in the directions of the clean data's smallest variance, in the data's units.
+
+    Examples that choose the directions look quieter there than others of their distribution, so no set may hold them.
 
     Args:
-        samples: [N, ...].
+        sets: name -> examples, [N, ...].
         clean: clean data, [M, ...], which give the mean and the principal directions.
         directions: number of directions, those of smallest variance.
 
@@ -38,5 +40,5 @@ def noise_energy(samples: np.ndarray, clean: np.ndarray, directions: int) -> flo
         raise InvalidArgument(f"need 1 to {flat.shape[1]} directions, got {directions}")
     mean = flat.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))  # ascending
-    quiet = (samples.reshape(len(samples), -1) - mean) @ vectors[:, :directions]
-    return float(np.sqrt(np.mean(quiet**2)))
+    quiet = {name: (x.reshape(len(x), -1) - mean) @ vectors[:, :directions] for name, x in sets.items()}
+    return {name: float(np.sqrt(np.mean(x**2))) for name, x in quiet.items()}

@@ -16,6 +16,7 @@ from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, outp
 from advdiff_jax.builders.experiment import Experiment, build_experiment
 from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
+from advdiff_jax.data import pixels
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
@@ -56,7 +57,8 @@ def evaluate_run(
     """
     restored = restore_latest(folder, experiment.init, experiment.optimizer)
     params, step = restored.state.ema_params, int(restored.state.step)
-    samples = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    drawn = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    samples = pixels.as_stored(drawn, data.train.dtype)  # samples of files are judged as files
     if jax.process_index() != 0:
         return out / "report.html"
     title, plots = f"{config.name}:{config.variant}", out / "plots"

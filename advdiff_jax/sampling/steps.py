@@ -141,7 +141,7 @@ def edm(
 
     Args:
         schedule: alpha and sigma.
-        order: 2 for Heun (two evaluations a step), or 1 for Euler, which is DDIM if gamma = 0.
+        order: 2 for Heun (two evaluations a step, one in the step to sigma = 0), or 1 for Euler, which is DDIM if gamma = 0.
         gamma: churn: before a step, added noise raises u by a factor of 1 + gamma; min(S_churn / N, sqrt(2) - 1) in EDM.
         churn_min: S_tmin, no churn below this u.
         churn_max: S_tmax, no churn above this u.
@@ -169,10 +169,11 @@ def edm(
         slope = _at(denoise, schedule.alpha(t) * y, t).eps
         y_s = y + du * slope
         if order == 2:
-            last = schedule.sigma(s) <= 0.0
-            # At sigma = 0 x holds no information on eps: the last step evaluates the first slope again, which is finite.
-            t_2, y_2 = jnp.where(last, t, s), jnp.where(last, y, y_s)
-            y_s = y + 0.5 * du * (slope + _at(denoise, schedule.alpha(t_2) * y_2, t_2).eps)
+            # At sigma = 0 x holds no information on eps: the last step is Euler's, with one evaluation.
+            end_slope = jax.lax.cond(
+                schedule.sigma(s) > 0.0, lambda: _at(denoise, schedule.alpha(s) * y_s, s).eps, lambda: slope
+            )
+            y_s = y + 0.5 * du * (slope + end_slope)
         return schedule.alpha(s) * y_s
 
     return stateless(step)

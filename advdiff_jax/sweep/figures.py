@@ -14,7 +14,7 @@ from advdiff_jax.evaluation.figures import show_canvas, tile
 
 
 class Moments(NamedTuple):
-    """The mean and standard deviation of a number over n seeds."""
+    """The mean and the standard deviation (with n - 1, 0 for n = 1) of a number over n seeds."""
 
     mean: float
     std: float

@@ -43,7 +43,7 @@ def labels(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def expand(config: ml_collections.ConfigDict, mode: str = "train", overrides: Iterable[str] = ()) -> list[Run]:
-    """Builds every run: the base config, its overrides, and the seed, in this order.
+    """Builds every run: the base config, the run's overrides, and the seed, in this order.
 
     Args:
         config: a config of `configs/ablations/`.
@@ -68,19 +68,16 @@ def _of_label(config, label, mode):
     given = [key for key, value in workdir.flatten(config.runs[label]).items() if settings.get(key) != value]
     if unknown := [key for key in given if key not in known]:
         raise UserError(f"config.runs.{label}: there is no key {unknown[0]}{nearest(unknown[0], known)}")
-    one = copy.deepcopy(config.base)
-    try:
-        one.update(config.runs[label])
-        resolved = resolve(one, given, modes.MODES, mode)
-    except (TypeError, UserError) as error:  # ml_collections raises TypeError for a value of another type
-        raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
-    return [Run(label, seed, _with_seed(resolved, seed)) for seed in config.seeds]
-
-
-def _with_seed(config, seed):
-    config = copy.deepcopy(config)
-    config.seed = seed
-    return config
+    runs = []
+    for seed in config.seeds:
+        one = copy.deepcopy(config.base)
+        try:
+            one.update(config.runs[label])
+            one.seed = seed  # the seeds of data, sampling and evaluation follow, unless base or run sets them
+            runs.append(Run(label, seed, resolve(one, given, modes.MODES, mode)))
+        except (TypeError, UserError) as error:  # ml_collections raises TypeError for a value of another type
+            raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
+    return runs
 
 
 def run_all(
@@ -147,4 +144,4 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
 def _moments(results):
     names = dict.fromkeys(name for result in results for name in result)
     values = {name: [result[name] for result in results if name in result] for name in names}
-    return {name: Moments(float(np.mean(drawn)), float(np.std(drawn)), len(drawn)) for name, drawn in values.items()}
+    return {name: Moments(float(np.mean(x)), float(np.std(x, ddof=int(len(x) > 1))), len(x)) for name, x in values.items()}

@@ -50,7 +50,7 @@ def make_ascent(adv_lr: float = 0.1, max_norm: float = 0.1) -> Callable[[jax.Arr
 
 def make_free_step(
     apply: Callable[..., jax.Array],
-    objective: Callable,
+    objective_at: Callable[[TrainState], Callable],
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
@@ -63,7 +63,7 @@ def make_free_step(
 
     Args:
         apply: as there.
-        objective: (predict, keys, x0, t, delta) -> (loss [B], aux), see `objectives.at_diff`.
+        objective_at: state -> objective(predict, keys, x0, t, delta) -> (loss [B], aux), see `objectives.at_diff`.
         schedule: as there; its `scale` carries the ascent's lengths to the units of x_t.
         optimizer: as there; its schedules must count `updates` calls per step.
         ema_decay: as there, but per update.
@@ -81,7 +81,7 @@ def make_free_step(
         raise InvalidArgument(f"need updates >= 1, got {updates}")
     update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, delta, keys, x0):
+    def loss_fn(params, delta, objective, keys, x0):
         t, objective_keys, dropout_keys = draw(keys, schedule)  # the same in every update
         loss, aux = objective(lambda x, t: apply(params, x, t, dropout_keys), objective_keys, x0, t, delta)
         # Examples do not interact: row i of delta's gradient is example i's own over B, and the ascent normalises it.
@@ -94,13 +94,13 @@ def make_free_step(
         scales = schedule.scale(draw(keys, schedule).t)
         delta = jnp.zeros_like(x0)
         for number in range(updates):  # unrolled: K is small, and the compiler counts the FLOPs of a loop's body once
-            (of_params, of_delta), aux = gradient(state.params, delta, keys, x0)
+            (of_params, of_delta), aux = gradient(state.params, delta, objective_at(state), keys, x0)
             aux["delta_rms"] = jnp.sqrt(mean_square(delta))
             of_params, metrics = average((of_params, jax.tree.map(jnp.mean, aux)))
             state = update(state, of_params)
             if number + 1 < updates:
                 delta = ascend(delta, of_delta, scales)
-        metrics["grad_norm"] = optax.global_norm(of_params)
+        metrics["grad_norm"] = optax.tree.norm(of_params)
         return state._replace(step=state.step + 1), metrics
 
     return train_step

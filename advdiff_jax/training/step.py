@@ -12,32 +12,34 @@ from advdiff_jax import rng
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.training import noise_floor
-from advdiff_jax.training.noise_floor import NoiseFloorStats
 from advdiff_jax.training.state import TrainState
 
 
 def make_train_step(
     apply: Callable[..., jax.Array],
-    objective_at: Callable[[NoiseFloorStats], Callable],
+    objective_at: Callable[[TrainState], Callable],
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
     measure_until: int = 0,
+    evaluate: Callable[..., jax.Array] | None = None,
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the train step.
 
     Args:
         apply: (params, x [B, ...], t [B], dropout_keys [B]) -> prediction [B, ...].
-        objective_at: noise-floor statistics -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and
-            nowhere else. It is called inside the step, because a weight may follow the noise floor.
+        objective_at: state -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else. It is
+            called inside the step, because a weight may follow the noise floor.
         schedule: the process; its `training_time` draws t.
         optimizer: an optax transformation.
         ema_decay: decay of the average of the parameters; ramped up as min(decay, (1 + step) / (10 + step)), so that
             short runs do not average over their initialisation.
         average: mean of a pytree over devices; the identity on one.
         measure_until: steps before this one add the batch's `noise_error` to the state's noise-floor statistics. They must be
-            plain denoising steps: a penalty changes the error.
+            plain denoising steps by the square: a penalty or another criterion changes the error.
+        evaluate: (params, x [B, ...], t [B]) -> prediction without dropout, whose error is measured, at the price of a forward
+            pass; None: `apply` has no dropout.
 
     Returns:
         train_step(state, keys, batch): takes one typed key per example [B] and a batch of `data.batches`: `examples`
@@ -46,26 +48,30 @@ def make_train_step(
     """
     update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, stats, keys, x0, known):
+    def loss_fn(params, objective, keys, x0, known):
         t, objective_keys, dropout_keys = draw(keys, schedule)
 
         def predict(x, t, rows=slice(None)):
             # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
             return apply(params, x, t, dropout_keys[rows])
 
-        loss, aux = objective_at(stats)(predict, objective_keys, x0, t, **known)
+        loss, aux = objective(predict, objective_keys, x0, t, **known)
+        if measure_until and evaluate:
+            aux["noise_error"] = objective(functools.partial(evaluate, params), objective_keys, x0, t, **known)[1][
+                "noise_error"
+            ]
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
     def train_step(state, keys, batch):
         known = {name: value for name, value in batch.items() if name != "examples"}
         x0, stats = to_float(batch["examples"]), state.noise_floor
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, stats, keys, x0, known)
+        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, objective_at(state), keys, x0, known)
         error = aux.pop("noise_error", None)
         if error is not None and measure_until:
             updated = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
             stats = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, stats)
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         state = update(state, gradients)
         return state._replace(step=state.step + 1, noise_floor=stats), metrics
 

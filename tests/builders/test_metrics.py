@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders import metrics
-from advdiff_jax.builders.data import build_data
+from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.outputs import Output, describe
+from advdiff_jax.data import sources
 from advdiff_jax.errors import UserError
-from configs import digits, mixture, plane3d, subspace_digits
+from advdiff_jax.evaluation import fidelity
+from configs import default, digits, mixture, plane3d, subspace_digits
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,17 @@ def test_what_is_known_of_a_number_by_its_name_or_a_pattern():
     known = {"fd_*_dirty": Output("dirty", None), "fd_x": Output("x"), "fd_*": Output("any", "highest")}
     assert [describe(known, name).meaning for name in ("fd_x_dirty", "fd_x", "fd_y", "w2")] == ["dirty", "x", "any", ""]
     assert (describe(known, "fd_y").best, describe(known, "w2").best) == ("highest", "lowest")
+
+
+def test_noise_energy_is_measured_on_examples_that_did_not_choose_the_directions():
+    """White noise of std 1 has no quiet direction: few examples seem to have some, and others show that they do not."""
+    clean = np.random.default_rng(0).standard_normal((200, 50)).astype(np.float32)
+    source = sources.Source(clean, lambda rng, n: clean[:n])
+    data = Data(source, clean, clean + 0.0, np.arange(200), np.zeros(200, bool))
+    config = default.get_config()
+    config.evaluation.noise_directions = 5
+    inputs = metrics.EvalInputs(clean[:100] * 3.0, data, lambda: clean, lambda examples: examples[:], None)
+    found = metrics.METRICS["noise_energy"].compute(config, inputs)
+    assert found["noise_energy_clean"] == found["noise_energy_dirty"] == pytest.approx(1.0, rel=0.1)
+    in_sample = fidelity.noise_energy({"clean": clean[::2]}, clean[::2], 5)["clean"]
+    assert in_sample < 0.5

@@ -1,13 +1,17 @@
 """What objectives cost: evaluations of the network, budgets of them, and the learning rate of several updates a step."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment, build_optimizer
-from advdiff_jax.builders.objectives import OBJECTIVES, build_step_schedule, evaluations
+from advdiff_jax.builders.objectives import OBJECTIVES, build_denoising, build_step_schedule, evaluations, measured_steps
+from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
+from advdiff_jax.objectives.denoising import no_variance
 from configs import plane3d
 from configs.variants import VARIANTS
 
@@ -81,6 +85,24 @@ def test_evaluations_of_a_run_that_is_not_finished():
 def test_the_step_schedule_of_an_objective(variant, schedule):
     found = build_step_schedule(config_of(variant, **{"robust.start_step": 0.2, "robust.lazy_interval": 5}), 100)
     assert (found.total, found.start, found.interval) == schedule
+
+
+@pytest.mark.parametrize(
+    ("variant", "measured"), [("ddpm", 4000), ("pseudo_huber", 0), ("robust_adv", 0), ("robust_fast", 1000)]
+)
+def test_the_noise_floor_is_measured_by_the_square_alone(variant, measured):
+    config = resolve(plane3d.get_config(variant))
+    assert measured_steps(config, build_step_schedule(config, config.train.steps)) == measured
+
+
+def test_plain_steps_denoise_by_the_square_while_they_measure():
+    config, errors = resolve(plane3d.get_config("robust_fast")), {}
+    process, predict = build_process(config), lambda x, t: 0.0 * x
+    keys, x0, t = jax.random.split(jax.random.key(0), 8), jnp.ones((8, 3)), jnp.full(8, 0.5)
+    for by_square in (True, False):
+        errors[by_square] = build_denoising(config, process, no_variance, by_square)(predict, keys, x0, t)[1]
+    np.testing.assert_allclose(errors[True]["denoising"], errors[True]["noise_error"], rtol=1e-6)
+    assert np.all(errors[False]["denoising"] < errors[True]["denoising"])  # pseudo-Huber
 
 
 @pytest.mark.parametrize("variant", ["ddpm", "at_diff"])

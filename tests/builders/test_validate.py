@@ -69,6 +69,12 @@ def test_keys_that_a_run_does_not_read_may_have_values_in_its_config():
     resolve(config)
 
 
+def test_a_key_that_follows_another_is_set_alone():
+    config = plane3d.get_config("robust_adv")
+    config.robust.bias_max, config.sampling.seed = 0.5, 3
+    assert (config.robust.bias_min, config.seed, config.data.seed) == (8 / 255, 0, 0)
+
+
 def test_the_resolved_config_is_a_locked_copy_without_references():
     config = plane3d.get_config("robust_adv")
     resolved = resolve(config)
@@ -97,7 +103,7 @@ def test_the_resolved_config_is_a_locked_copy_without_references():
         (
             "robust_adv",
             {"network.time_input": "index"},
-            r"config\.network\.time_input='index' is unknown.*: set one of t, log_noise",
+            r"config\.network\.time_input='index' is unknown.*: set one of step, t, log_noise",
         ),
         ("robust_adv", {"sampling.method": "leapfrog"}, r"config\.sampling\.method='leapfrog' is unknown.*: set one of ddpm"),
         ("robust_adv", {"train.decay": "linear"}, r"config\.train\.decay='linear' is unknown.*: set one of constant, cosine"),

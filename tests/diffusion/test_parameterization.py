@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs, split_variance
+from advdiff_jax.diffusion.schedules import DDPMGrid, VPLinear
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.objectives.denoising import denoising
 from tests.processes import ALL
@@ -79,6 +80,14 @@ def test_inputs_of_a_vp_process_are_unchanged():
     state, time = inputs(ALL["ddpm_grid"], PARAMETERIZATIONS["eps"])(X0, t)
     np.testing.assert_array_equal(state, X0)
     np.testing.assert_array_equal(time, t)
+
+
+def test_the_network_sees_ddpms_time_step():
+    """DDPM's code counts from 0: its x_t with the noise of beta_1 has t = 0, the last t = 999."""
+    schedule = DDPMGrid(continuous=VPLinear(), num_steps=1000, t_min=1e-3)
+    n = jnp.array([1, 2, 500, 1000])
+    _, feature = inputs(schedule, PARAMETERIZATIONS["eps"], "step")(jnp.zeros((4, 1)), n / 1000)
+    np.testing.assert_allclose(1000.0 * feature, n - 1, atol=1e-3)
 
 
 def test_a_learnt_variance_is_split_off_and_clipping_keeps_it():

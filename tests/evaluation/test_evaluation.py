@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 
 from advdiff_jax.data import sources
+from advdiff_jax.data.pixels import to_float
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import features, fidelity, figures, ground_truth, memorization, report
 
@@ -74,12 +75,12 @@ def test_frechet_distance_is_pots_and_finite_on_rank_deficient_features():
 def test_noise_energy_is_the_noise_in_quiet_directions():
     basis = np.linalg.qr(RNG.standard_normal((10, 10)))[0]
     clean = RNG.standard_normal((4000, 4)) @ basis[:4] + 3.0
-    assert fidelity.noise_energy(clean, clean, 6) == pytest.approx(0.0, abs=1e-6)
     noisy = clean + 0.2 * RNG.standard_normal(clean.shape)
-    assert fidelity.noise_energy(noisy, clean, 6) == pytest.approx(0.2, rel=0.02)
-    assert fidelity.noise_energy(2.0 * (clean - 3.0) + 3.0, clean, 6) == pytest.approx(0.0, abs=1e-6)  # signal is not noise
+    stretched = 2.0 * (clean - 3.0) + 3.0  # signal is not noise
+    found = fidelity.noise_energy({"clean": clean, "noisy": noisy, "stretched": stretched}, clean, 6)
+    assert found == {name: pytest.approx(0.2 if name == "noisy" else 0.0, rel=0.02, abs=1e-6) for name in found}
     with pytest.raises(InvalidArgument, match="1 to 10 directions"):
-        fidelity.noise_energy(clean, clean, 11)
+        fidelity.noise_energy({"clean": clean}, clean, 11)
 
 
 def test_copies_are_near_duplicates_and_fresh_draws_are_not():
@@ -97,6 +98,25 @@ def test_copies_are_near_duplicates_and_fresh_draws_are_not():
     assert memorization.nearest_neighbours(fresh, twice) == new
     with pytest.raises(InvalidArgument, match="two distinct training examples: the 5 given are equal"):
         memorization.nearest_neighbours(fresh, np.zeros((5, 8, 8, 1)))
+
+
+def test_a_copy_is_found_in_any_block_and_mirrored(monkeypatch):
+    train, fresh = RNG.integers(0, 256, (500, 6, 6, 1), np.uint8), RNG.integers(0, 256, (100, 6, 6, 1), np.uint8)
+    whole = memorization.nearest_neighbours(to_float(fresh), train)
+    monkeypatch.setattr(memorization, "BLOCK", 7)
+    assert memorization.nearest_neighbours(to_float(fresh), train) == pytest.approx(whole)
+    copies = to_float(train[5::50])
+    mirrors = copies[:, :, ::-1]
+    assert memorization.nearest_neighbours(copies, train)["near_duplicates"] == 1.0
+    assert memorization.nearest_neighbours(mirrors, train)["near_duplicates"] == 0.0
+    symmetric = np.maximum(train, train[:, :, ::-1])  # the mirror image of an example is no other example
+    for samples, examples in ((copies, train), (mirrors, train), (to_float(symmetric[::50]), symmetric)):
+        found = memorization.nearest_neighbours(samples, examples, mirrored=True)
+        assert found == {"nn_distance_ratio": pytest.approx(0.0, abs=1e-6), "near_duplicates": 1.0}
+    both = np.concatenate([train, train[:, :, ::-1]])
+    assert memorization.nearest_neighbours(to_float(fresh), both, mirrored=True) == pytest.approx(
+        memorization.nearest_neighbours(to_float(fresh), train, mirrored=True)
+    )
 
 
 def test_digits_cnn_knows_digits_and_is_cached(tmp_path):

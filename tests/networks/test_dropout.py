@@ -9,10 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from advdiff_jax import rng
 from advdiff_jax.builders import experiment
 from advdiff_jax.builders.validate import resolve
+from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
 from advdiff_jax.diffusion.schedules import VPLinear
 from advdiff_jax.networks.unet import UNet
+from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.training import state
 from advdiff_jax.training.step import make_train_step
 from configs import digits
@@ -79,6 +82,22 @@ def test_an_examples_mask_does_not_depend_on_its_batch(network):
     assert jnp.max(jnp.abs(other - part)) > 0.1
 
 
+def test_the_noise_floor_is_measured_without_dropout():
+    """A network of zero has the error of the noise itself, 1 on average; one whose dropout adds noise has more."""
+    keys, optimizer, schedule = jax.random.split(jax.random.key(2), 64), optax.sgd(0.1), VPLinear()
+    noisy = lambda params, x, t, dropout_keys: params * x + 3.0 * rng.normal(dropout_keys, x)
+    plain = lambda params, x, t, dropout_keys=None: params * x
+    objective = denoising(schedule, PARAMETERIZATIONS["eps"])
+
+    def measured(apply, evaluate):
+        step = make_train_step(apply, lambda state: objective, schedule, optimizer, 0.0, measure_until=1, evaluate=evaluate)
+        fresh = state.create(jnp.float32(0.0), optimizer)
+        return step(fresh, keys, {"examples": jnp.ones((64, 2))})[0].noise_floor.error
+
+    np.testing.assert_allclose(measured(noisy, plain), measured(plain, None), rtol=1e-6)
+    assert jnp.sum(measured(noisy, None)) > 5.0 * jnp.sum(measured(plain, None))
+
+
 def test_a_step_gives_each_example_one_mask_in_all_calls_of_the_network():
     """An objective calls the network twice on the batch, and once on some `rows` of it, as `subsample` does."""
     keys, rows = jax.random.split(jax.random.key(2), 6), jnp.array([4, 1, 1])
@@ -92,7 +111,7 @@ def test_a_step_gives_each_example_one_mask_in_all_calls_of_the_network():
         return first, errors | {"spread": jnp.std(first)}
 
     optimizer = optax.sgd(0.1)
-    step = make_train_step(apply, lambda stats: objective, VPLinear(), optimizer, ema_decay=0.0)
+    step = make_train_step(apply, lambda state: objective, VPLinear(), optimizer, ema_decay=0.0)
     _, metrics = step(state.create(jnp.float32(1.0), optimizer), keys, {"examples": jnp.zeros((6, 2))})
     assert (metrics["repeated"], metrics["rows"]) == (0.0, 0.0)
     assert metrics["spread"] > 0.1

@@ -100,8 +100,8 @@ def steps(updates, adv_lr=0.1, optimizer=None, devices=1):
     keys, x0 = jax.random.split(jax.random.key(8), 16), jax.random.normal(jax.random.key(9), (16, 4))
     split = lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:])
     shared = (SCHEDULE, optimizer, 0.9, lambda tree: jax.lax.pmean(tree, "d"))
-    free = make_free_step(apply, at_diff(SCHEDULE, EPS), *shared, updates=updates, ascend=make_ascent(adv_lr))
-    plain = make_train_step(apply, lambda stats: denoising(SCHEDULE, EPS), *shared)
+    free = make_free_step(apply, lambda state: at_diff(SCHEDULE, EPS), *shared, updates=updates, ascend=make_ascent(adv_lr))
+    plain = make_train_step(apply, lambda state: denoising(SCHEDULE, EPS), *shared)
     batch = {"examples": split(x0)}
     run = lambda step: jax.jit(jax.vmap(step, in_axes=(None, 0, 0), axis_name="d"))(start, split(keys), batch)
     return run(free), lambda: run(plain), (apply, start, keys, x0)
@@ -253,7 +253,7 @@ def test_an_oracles_step_does_not_depend_on_the_devices():
     apply = lambda params, x, t, keys: x @ params["w"]
     optimizer = optax.sgd(0.1)
     average = lambda tree: jax.lax.pmean(tree, "d")
-    step = make_train_step(apply, lambda stats: ambient(SCHEDULE, EPS), SCHEDULE, optimizer, 0.9, average)
+    step = make_train_step(apply, lambda state: ambient(SCHEDULE, EPS), SCHEDULE, optimizer, 0.9, average)
     keys, x0 = jax.random.split(jax.random.key(8), 16), jax.random.normal(jax.random.key(9), (16, 4))
     batch = {"examples": x0, "noise_std": jnp.linspace(0.0, 0.5, 16)}
 

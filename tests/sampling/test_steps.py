@@ -140,6 +140,19 @@ def test_heun_is_edms_algorithm_2(churn):
     np.testing.assert_allclose(out, wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_heun_evaluates_the_network_twice_a_step_and_once_in_the_last():
+    schedule, levels = CONTINUOUS["edm"], []
+
+    def denoise(x, t):
+        jax.debug.callback(lambda t: levels.append(float(t)), t[0])
+        return Denoised(0.5 * x, x)
+
+    times = grids.edm(5, schedule)
+    sample(denoise, _keys(3), jnp.ones((3, 2)), times, steps.edm(schedule)).block_until_ready()
+    jax.effects_barrier()
+    assert sorted(levels) == pytest.approx(sorted([*times[:-1], *times[1:-1]]))
+
+
 @pytest.mark.parametrize("process", ["vp_linear", "edm"])
 def test_rules_share_their_limits(process):
     """DDIM is Euler without churn; DDIM with eta = 1 is the ancestral step; no correction leaves the predictor."""

@@ -75,6 +75,15 @@ def test_the_base_the_overrides_and_the_seed_reach_every_run_in_this_order():
     assert (first.config.train.steps, second.config.train.steps) == (200, 500)
 
 
+def test_the_seed_changes_data_sampling_and_evaluation_unless_a_key_holds_them():
+    config = few({"a": {"variant": "ddpm"}, "b": {"variant": "ddpm", "data": {"seed": 5}}}, seeds=(3, 4))
+    config.base.sampling.seed = 7
+    seeds = [
+        (one.config.seed, one.config.data.seed, one.config.sampling.seed, one.config.evaluation.seed) for one in expand(config)
+    ]
+    assert seeds == [(3, 3, 7, 3), (4, 4, 7, 4), (3, 5, 7, 3), (4, 5, 7, 4)]
+
+
 def test_a_variant_of_a_run_is_as_after_the_colon():
     (run,) = expand(few({"a": {"variant": "robust_fast,tiny", "train": {"batch_size": 128}}}, digits.get_config()))
     wanted = digits.get_config("robust_fast,tiny")
@@ -177,11 +186,11 @@ def test_tables_have_settings_as_columns_and_the_best_in_bold(joined):
     folder, page = joined
     everything, w2, spread = (folder / "table.md").read_text().split("\n\n")
     assert len(everything.splitlines()) == 2 + 12 * 4 + 1
-    assert "| p90 s20/robust_ran | 3 | 0.2 ± 0.0082 | 0.9 ± 0.082 |" in everything
+    assert "| p90 s20/robust_ran | 3 | 0.2 ± 0.01 | 0.9 ± 0.1 |" in everything
     heads, _, *rows = w2.splitlines()
     assert heads == "| w2 | " + " | ".join(SETTINGS) + " |"
     assert [row.split(" | ")[0] for row in rows] == ["| ddpm", "| robust_ran", "| robust_adv", "| robust_adv_cutoff", "| clean"]
-    assert rows[0].count("**0.1 ± 0.0082**") == 12
+    assert rows[0].count("**0.1 ± 0.01**") == 12
     assert rows[-1].count("0.05 ± 0.0082") == 12  # shared: shown everywhere, and no rival
     assert "**" not in "".join(rows[1:])
     assert "**" not in spread  # all the same: none is best

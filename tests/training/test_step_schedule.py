@@ -36,12 +36,12 @@ def slopes(*cases, clip_scale=1, group_size=1):
     """Trains eps_th(x) = a x on Gaussian data; returns a for each (interval, scale of the penalty)."""
     subsample = functools.partial(one_per_group, group_size=group_size)
     apply = lambda params, x, t, keys: params * x
-    plain = make_train_step(apply, lambda stats: denoising(SCHEDULE, EPS), SCHEDULE, build_optimizer(1), 0.99)
+    plain = make_train_step(apply, lambda state: denoising(SCHEDULE, EPS), SCHEDULE, build_optimizer(1), 0.99)
 
     def train(has_penalty, scale):
         weight = lambda *args: scale * weights.paper(3.0)(*args)
         objective = robust(SCHEDULE, EPS, radius.state_units(), random(LINF), weight, subsample=subsample)
-        penalised = make_train_step(apply, lambda stats: objective, SCHEDULE, build_optimizer(clip_scale), 0.99)
+        penalised = make_train_step(apply, lambda state: objective, SCHEDULE, build_optimizer(clip_scale), 0.99)
 
         def body(run, drawn):
             key, has_penalty = drawn
@@ -89,7 +89,7 @@ def test_the_noise_floor_is_measured_until_the_penalty_starts():
     step = jax.jit(
         make_train_step(
             lambda params, x, t, keys: params * x,
-            lambda stats: denoising(SCHEDULE, EPS),
+            lambda state: denoising(SCHEDULE, EPS),
             SCHEDULE,
             build_optimizer(1),
             0.9,
