@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's running commentary
     try:
         _check_config_file(argv)
-        print(f"open {_launch(_parse(argv))}")
+        if (opened := _launch(_parse(argv))) is not None:  # of several processes, some have nothing to show
+            print(f"open {opened}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -132,7 +133,7 @@ def _start_devices(jax):
         ) from error
 
 
-def _launch(config: ml_collections.ConfigDict) -> pathlib.Path:
+def _launch(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     import jax  # after the flags are checked: a typing mistake should not cost the seconds of this import
 
     from advdiff_jax import cache, workdir

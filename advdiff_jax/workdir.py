@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import platform
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ OLD_RESULTS = {"overfitting_": "inner_"}
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
-# How a host reads its data, not which data: a run may go on with other values, from the same batch.
+# How a host reads its data, not which data, and when a run gives up: it may go on with other values, from the same batch.
 HOST_KEYS = (
     "data.num_workers",
     "data.read_ahead",
@@ -49,7 +50,12 @@ HOST_KEYS = (
     "data.accept_changes",
     "data.cache_dir",
     "evaluation.cache_dir",
+    "train.accept_changes",
+    "train.max_skipped",
 )
+
+# What may change in an unfinished run, under `train.accept_changes`: what a run that has diverged needs lowered.
+CHANGEABLE = ("train.learning_rate", "train.clip_norm")
 
 
 LONGEST_NAME = 200  # characters of a folder's name; most file systems allow 255 bytes
@@ -70,7 +76,7 @@ def flatten(config: ml_collections.ConfigDict | dict, prefix: str = "") -> dict[
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 
@@ -177,37 +183,51 @@ def claim(
     return out
 
 
-def lengthen(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Makes the run in `workdir` one of more steps, if `train.steps` is larger here and all else is equal.
+def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Lets the run in `workdir` go on under this config, where all that differs may: more steps, or CHANGEABLE keys.
 
-    The steps already done must be the same in both: with a constant learning rate after the warm-up, and a penalty that does
-    not start at a share of all steps. A finished run then counts as unfinished; its results.json is kept as results-STEPS.json.
+    More steps (`train.steps`) are taken where those already done would have been the same: with a constant learning rate after
+    the warm-up, and a penalty that does not start at a share of all steps. A finished run then counts as unfinished; its
+    results.json is kept as results-STEPS.json. CHANGEABLE keys of an unfinished run change under `train.accept_changes`; the
+    config before is kept as config-N.json.
 
     Raises:
-        UserError: the steps already done would have been others.
+        UserError: the steps already done would have been others, or another process holds the workdir.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     mine, theirs = flatten(config), read_config(path)
-    compared = (mine.keys() & theirs.keys()) - {*HOST_KEYS}
-    if [key for key in compared if mine[key] != theirs[key]] != ["train.steps"] or mine["train.steps"] < theirs["train.steps"]:
+    differing = {key for key in (mine.keys() & theirs.keys()) - {*HOST_KEYS} if mine[key] != theirs[key]}
+    longer = differing == {"train.steps"} and mine["train.steps"] > theirs["train.steps"]
+    finished = (workdir / "results.json").exists()
+    changed = config.train.accept_changes and differing and differing <= {*CHANGEABLE} and not finished
+    if not (longer or changed):
         return
-    before, after = theirs["train.steps"], mine["train.steps"]
-    changed = []
+    if longer:
+        _check_longer(mine, theirs, workdir)
+    with lock(workdir):
+        for key in sorted(differing):
+            log.info("%s goes on with %s=%r instead of %r", workdir, key, mine[key], theirs[key])
+        if longer and finished:
+            os.replace(workdir / "results.json", workdir / f"results-{theirs['train.steps']}.json")
+        if changed:
+            shutil.copy2(path, workdir / f"config-{len([*workdir.glob('config-*.json')]) + 1}.json")
+        write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+
+
+def _check_longer(mine, theirs, workdir):
+    other = []
     if mine["train.decay"] != "constant":
-        changed.append(f"train.decay={mine['train.decay']} follows train.steps")
+        other.append(f"train.decay={mine['train.decay']} follows train.steps")
     if 0.0 < mine["robust.start_step"] < 1.0:
-        changed.append(f"robust.start_step={mine['robust.start_step']:g} is a share of train.steps")
-    if changed:
+        other.append(f"robust.start_step={mine['robust.start_step']:g} is a share of train.steps")
+    if other:
         raise UserError(
-            f"config.train.steps={after}: the run in {workdir} has {before}, and its first steps would have been others "
-            f"({'; '.join(changed)}): name another --workdir, with config.init_from={workdir} to start from its parameters"
+            f"config.train.steps={mine['train.steps']}: the run in {workdir} has {theirs['train.steps']}, and its first steps "
+            f"would have been others ({'; '.join(other)}): name another --workdir, with config.init_from={workdir} to start "
+            "from its parameters"
         )
-    log.info("%s goes on from %d to %d steps", workdir, before, after)
-    if (workdir / "results.json").exists():
-        os.replace(workdir / "results.json", workdir / f"results-{before}.json")
-    write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
 
 
 def _folder_name(parts):

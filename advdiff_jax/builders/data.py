@@ -16,7 +16,6 @@ from advdiff_jax.errors import NotPrepared, UserError
 
 log = logging.getLogger(__name__)
 
-FEWEST = 4  # examples that metrics and statistics need
 DIAGNOSED = 1024  # images of a set that is read on the fly, of which the report has statistics
 
 
@@ -109,9 +108,9 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
-    if len(source.train) < FEWEST:
+    if len(source.train) < pixels.FEWEST:
         raise UserError(
-            f"config.data.source={config.data.source} has {len(source.train)} examples, and training needs {FEWEST} or "
+            f"config.data.source={config.data.source} has {len(source.train)} examples, and training needs {pixels.FEWEST} or "
             "more: add some, or set another data set"
         )
     if config.data.flip and len(source.train.shape) != 4:

@@ -84,7 +84,7 @@ class Experiment(NamedTuple):
         step_schedule: how many steps, and which of them have the penalty.
         steps: has the penalty -> the pure step, for `parallel.parallel_train_step`.
         optimizer: the one of the steps.
-        sampler: (replicated params, key, n, between) -> n samples [n, ...], see `parallel.parallel_sampler`.
+        sampler: (replicated params, key, n) -> rounds of samples [b, ...], see `parallel.parallel_sampler`.
         predict: (params, x_t, t) -> the network's prediction there.
         model: params -> what metrics and figures of the model take.
     """

@@ -1,8 +1,9 @@
 """Config -> what is measured on samples, and on the model that drew them: the registry of metrics."""
 
 import functools
+import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -16,8 +17,10 @@ from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
-from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.evaluation import features, fidelity, ground_truth, memorization, score_field
+
+log = logging.getLogger(__name__)
 
 
 class EvalInputs(NamedTuple):
@@ -87,20 +90,27 @@ def check_metrics(config: ml_collections.ConfigDict, data: Data) -> None:
             spec.requires(config, data)
 
 
-def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model) -> dict[str, float]:
-    """Computes the metrics of a set of samples.
+class Evaluated(NamedTuple):
+    """Numbers by name, and the reason of each metric or diagnostic that failed."""
+
+    numbers: dict[str, float]
+    failures: dict[str, str]
+
+
+def evaluate(
+    config: ml_collections.ConfigDict, data: Data, samples: np.ndarray, model: Model, share: tuple[int, int] = (0, 1)
+) -> Evaluated:
+    """Computes the metrics of a set of samples, each for itself: one that fails leaves the others as they are.
 
     Args:
         config: reads `evaluation`.
         data: what the model was trained on, and the clean truth.
         samples: [N, ...].
         model: what drew them.
-
-    Returns:
-        name -> number, for every entry of `evaluation.metrics`.
+        share: (i, n): every n-th metric from the i-th, for process i of n.
 
     Raises:
-        UserError: an unknown metric, or one that the data do not allow.
+        UserError: an unknown metric.
     """
     rng = np.random.default_rng(config.evaluation.seed)  # runs of one seed are compared with the same clean draws
     inputs = EvalInputs(
@@ -110,11 +120,31 @@ def evaluate(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray,
         reference=lambda examples: pixels.evenly_spaced(examples, config.evaluation.max_reference),
         model=model,
     )
-    results = {}
-    for name, spec in lookup_all(METRICS, config, "evaluation.metrics").items():
-        with as_user_error(f"config.evaluation.metrics: {name}"):
-            results |= spec.compute(config, inputs)
-    return results
+    found = Evaluated({}, {})
+    for name, spec in list(lookup_all(METRICS, config, "evaluation.metrics").items())[share[0] :: share[1]]:
+        numbers = attempt(name, functools.partial(spec.compute, config, inputs), found.failures) or {}
+        found.numbers.update(finite(numbers, found.failures))
+    return found
+
+
+def attempt(name: str, compute: Callable[[], Any], failures: dict[str, str]) -> Any:
+    """Returns what `compute` does; or None, with a line in `failures` and in the log, if it raises an error."""
+    try:
+        return compute()
+    # Whatever a metric or a library under it raises: the model is trained, and the other numbers are good.
+    except Exception as error:
+        failures[name] = " ".join(str(error).split()) or type(error).__name__
+        log.error("%s failed: %s", name, failures[name], exc_info=not isinstance(error, InvalidArgument | UserError))
+        return None
+
+
+def finite(numbers: dict[str, float], failures: dict[str, str]) -> dict[str, float]:
+    """Returns the finite numbers; the others get a line in `failures` and in the log."""
+    for name, value in numbers.items():
+        if not np.isfinite(value):
+            failures[name] = f"it is {value}"
+            log.error("%s failed: it is %s", name, value)
+    return {name: value for name, value in numbers.items() if name not in failures}
 
 
 def _plane(config, inputs):
@@ -180,7 +210,8 @@ def _likelihood(config, inputs):
     if objective_spec(config).lowest_noise(config):  # below the level of a guess there is no density
         return {}
     points, key = inputs.data.source.clean(np.random.default_rng(c.seed), c.likelihood_points), jax.random.key(c.seed)
-    bits = ground_truth.bits_per_dimension(inputs.model, points, key, c.likelihood_probes, c.likelihood_bin)
+    solver = config.sampling.rtol, config.sampling.atol, config.sampling.batch_size
+    bits = ground_truth.bits_per_dimension(inputs.model, points, key, c.likelihood_probes, c.likelihood_bin, *solver)
     return {"bits_per_dimension": bits}
 
 
@@ -273,7 +304,10 @@ METRICS = {
     "likelihood": MetricSpec(
         _likelihood,
         {"bits_per_dimension": Output("negative log-likelihood of clean points under the model, base 2, per dimension")},
-        reads=("evaluation.likelihood_points", "evaluation.likelihood_probes", "evaluation.likelihood_bin"),
+        reads=(
+            *(f"evaluation.likelihood_{key}" for key in ("points", "probes", "bin")),
+            *("sampling.rtol", "sampling.atol"),
+        ),
     ),
     "noise_energy": MetricSpec(
         _noise_energy,

@@ -196,26 +196,26 @@ def _penalty_cost(config):
 _STRENGTH = ("robust.radius", "robust.ball", "robust.weight", "robust.start_step", "robust.lazy_interval")
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
+
+def _perturbed(invariant):
+    """Returns the spec of the paper's objective, or of its control: what the perturbation must not change."""
+    return ObjectiveSpec(
+        build_robust,
+        reads=_ROBUST,
+        cost=_penalty_cost,
+        closed_form=functools.partial(closed_form.of_penalty, invariant),
+        invariant=invariant,
+    )
+
+
 OBJECTIVES = {
     "denoising": ObjectiveSpec(
         lambda config, process, variance_loss, noise_floor: build_denoising(config, process, variance_loss),
         reads=("criterion", "robust.explained"),  # plain training reports a noise floor
         closed_form=closed_form.no_penalty,
     ),
-    "equivariance": ObjectiveSpec(
-        build_robust,
-        reads=_ROBUST,
-        cost=_penalty_cost,
-        closed_form=functools.partial(closed_form.of_penalty, "x0"),
-        invariant="x0",
-    ),
-    "invariance": ObjectiveSpec(
-        build_robust,
-        reads=_ROBUST,
-        cost=_penalty_cost,
-        closed_form=functools.partial(closed_form.of_penalty, "eps"),
-        invariant="eps",
-    ),
+    "equivariance": _perturbed("x0"),
+    "invariance": _perturbed("eps"),
     "jvp": ObjectiveSpec(
         _jvp,
         reads=_STRENGTH,

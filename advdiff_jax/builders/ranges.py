@@ -98,6 +98,7 @@ RANGES = {
     "train.beta2": "[0, 1)",
     "train.warmup_steps": _INDEX,
     "train.clip_norm": _AMOUNT,
+    "train.max_skipped": _COUNT,
     "train.ema_decay": "[0, 1)",
     "train.log_every": _COUNT,
     "train.checkpoint_every": _COUNT,

@@ -51,13 +51,18 @@ class BatchSource:
     def __len__(self) -> int:
         return np.iinfo(np.int64).max // self._batch_size
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Returns this process's share of batch `step`: `examples` [b, ...] and, for an oracle, `noise_std` [b]."""
+    def indices(self, step: int) -> np.ndarray:
+        """Returns the indices [b] of the examples in this process's share of batch `step`."""
         epochs, offsets = np.divmod(step * self._batch_size + self._share, len(self._examples))
         indices = np.empty_like(offsets)
         for epoch in np.unique(epochs):
             in_epoch = epochs == epoch
             indices[in_epoch] = self._permutation(int(epoch))[offsets[in_epoch]]
+        return indices
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """Returns this process's share of batch `step`: `examples` [b, ...] and, for an oracle, `noise_std` [b]."""
+        indices = self.indices(step)
         batch = self._examples[indices]
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]

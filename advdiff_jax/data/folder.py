@@ -13,13 +13,12 @@ from advdiff_jax.data.file_kinds import HEAD, READABLE, REMEDIES, kind_of, shown
 from advdiff_jax.data.file_records import Files, Members
 from advdiff_jax.data.inventory import Inventory
 from advdiff_jax.data.listing import Entry, Listing, list_archives, list_folder
-from advdiff_jax.data.pixels import height_width
+from advdiff_jax.data.pixels import FEWEST, height_width
 from advdiff_jax.data.records import Images, check_arguments
 from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FEWEST = 4  # images; an evaluation compares at least so many
 _RULES = 1  # of the check; findings of other rules are not used
 _ARCHIVES = ("zip", "tar")
 _DARK = 0.25  # share of the range below which a deep file may have fewer bits than its format

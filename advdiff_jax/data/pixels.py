@@ -11,6 +11,8 @@ import numpy as np
 
 from advdiff_jax.errors import InvalidArgument
 
+FEWEST = 4  # examples of a training set; metrics and statistics compare at least so many
+
 
 class Examples(Protocol):
     """A data set: a NumPy array, or an object that is indexed like one."""
@@ -47,8 +49,8 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
 
 
 def as_stored(samples: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Returns samples as a data set of this dtype would hold them, as floats: clipped and rounded for uint8, else unchanged."""
-    return to_float(to_bytes(samples)) if dtype == np.uint8 else samples
+    """Returns samples as a data set of this dtype holds them: clipped and rounded to uint8, or unchanged."""
+    return to_bytes(samples) if dtype == np.uint8 else samples
 
 
 def first(examples: Examples, count: int) -> np.ndarray:

@@ -83,9 +83,26 @@ def grid_error(found: Field, wanted: Field) -> float:
     return float(np.sqrt(np.mean(error**2)))
 
 
-def bits_per_dimension(model: Model, points: np.ndarray, key: jax.Array, probes: int, bin_width: float) -> float:
-    """Computes the mean of -log2 p(x) per dimension over clean points [N, ...], p the model's; see `sampling.likelihood`."""
-    keys = jax.random.split(key, len(points))
-    solve = jax.jit(lambda x: likelihood.log_likelihood(model.schedule, model.denoise, keys, x, probes=probes))
-    bits = likelihood.bits_per_dimension(solve(jnp.asarray(points)), int(np.prod(points.shape[1:])), bin_width)
-    return float(np.mean(bits))
+def bits_per_dimension(
+    model: Model, points: np.ndarray, key: jax.Array, probes: int, bin_width: float, rtol: float, atol: float, batch_size: int
+) -> float:
+    """Computes the mean of -log2 p(x) per dimension over clean points, p the model's; see `sampling.likelihood`.
+
+    Args:
+        model: what is judged.
+        points: clean points, [N, ...].
+        key: of the probes.
+        probes: Hutchinson probes per point.
+        bin_width: of `likelihood.bits_per_dimension`.
+        rtol: relative tolerance of a step of the solver.
+        atol: absolute tolerance.
+        batch_size: points solved at once; the hardest of them sets the number of steps of all.
+    """
+
+    def one(drawn):
+        keys, x = (value[None] for value in drawn)
+        return likelihood.log_likelihood(model.schedule, model.denoise, keys, x, rtol, atol, probes)[0]
+
+    solve = jax.jit(lambda drawn: jax.lax.map(one, drawn, batch_size=batch_size))
+    log_p = solve((jax.random.split(key, len(points)), jnp.asarray(points)))
+    return float(np.mean(likelihood.bits_per_dimension(log_p, int(np.prod(points.shape[1:])), bin_width)))

@@ -43,7 +43,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
 def evaluate_run(
     config: ml_collections.ConfigDict, folder: pathlib.Path, out: pathlib.Path, data: Data, experiment: Experiment
 ) -> pathlib.Path:
-    """Samples from the newest checkpoint in `folder`, and evaluates on the first process.
+    """Samples from the newest checkpoint in `folder`, and evaluates; every process takes its share of the metrics.
 
     Args:
         config: a resolved config.
@@ -57,24 +57,38 @@ def evaluate_run(
     """
     restored = restore_latest(folder, experiment.init, experiment.optimizer)
     params, step = restored.state.ema_params, int(restored.state.step)
-    drawn = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
-    samples = pixels.as_stored(drawn, data.train.dtype)  # samples of files are judged as files
-    if jax.process_index() != 0:
-        return out / "report.html"
-    title, plots = f"{config.name}:{config.variant}", out / "plots"
+    stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    samples, model = pixels.to_float(np.asarray(stored)), experiment.model(params)
+    share = jax.process_index(), jax.process_count()
+    found = [metrics.Evaluated(*one) for one in parallel.gather(metrics.evaluate(config, data, samples, model, share))]
+    if jax.process_index() == 0:
+        _write_report(config, folder, out, data, experiment, restored, samples, model, found)
+    parallel.barrier("evaluated")  # the first process leaves last, and the others with it
+    return out / "report.html"
+
+
+def _write_report(config, folder, out, data, experiment, restored, samples, model, found):
+    """Adds diagnostics to the metrics that all processes found, and writes report.html, then results.json."""
+    title, plots, step = f"{config.name}:{config.variant}", out / "plots", int(restored.state.step)
     plots.mkdir(exist_ok=True)
-    model, level = experiment.model(params), _noise_level(config, restored)
-    results = metrics.evaluate(config, data, samples, model) | _costs(config, folder, restored)
-    results |= {} if level is None else {"noise_level": level}
+    level = _noise_level(config, restored)
+    results = {name: number for one in found for name, number in one.numbers.items()}
+    failures = {name: reason for one in found for name, reason in one.failures.items()}
+    results |= _costs(config, folder, restored) | ({} if level is None else {"noise_level": level})
+    if missing := config.evaluation.num_samples - len(samples):
+        results["nonfinite_samples"] = missing
     sections, warnings = [], []
-    inputs = DiagnosticInputs(samples, data, functools.partial(experiment.predict, params), level, plots)
-    for spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").values():
-        diagnosis = spec.compute(config, inputs)
-        results |= diagnosis.numbers
-        sections += diagnosis.sections
-        warnings += [diagnosis.warning] if diagnosis.warning else []
+    predict = functools.partial(experiment.predict, restored.state.ema_params)
+    inputs = DiagnosticInputs(samples, data, predict, level, plots)
+    for name, spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").items():
+        diagnosis = metrics.attempt(name, functools.partial(spec.compute, config, inputs), failures)
+        if diagnosis is not None:
+            results |= metrics.finite(diagnosis.numbers, failures)
+            sections += diagnosis.sections
+            warnings += [diagnosis.warning] if diagnosis.warning else []
     for warning in warnings:
         log.warning("%s: %s", title, warning)
+    warnings += [f"{name} failed: {reason}." for name, reason in failures.items()]
     sections = [
         *_data_sections(config, data, plots, sample.image_path(out, step), step),
         report.Section("Results", text=" ".join(warnings), table=report.numbers_table(results, _meaning)),
@@ -85,7 +99,6 @@ def evaluate_run(
     summary = f"Variant {config.variant}, data {config.data.source}: {preview.describe(config, data)}."
     report.write_report(out / "report.html", title, summary, sections)
     workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
-    return out / "report.html"
 
 
 def _meaning(name):

@@ -18,7 +18,7 @@ from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import PREVIEWS, evaluate, preview, sample
-from advdiff_jax.training import loop
+from advdiff_jax.training import loop, parallel
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
-        workdir.lengthen(config, folder)
+        workdir.amend(config, folder)
+    parallel.barrier("amended")
     if (folder / "results.json").exists():  # said before any data are read: a list may have hundreds of runs
         workdir.claim(config, folder, evaluate_only=False)
         log.info("%s: already finished; --mode=evaluate evaluates it again", title)
@@ -43,10 +44,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     start = warm_start(config, experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
-        _check_data(config, data, folder)
-        log.info("%s: %s", title, preview.describe(config, data))
-        log.info("%s: %s", title, _describe(config, experiment))
     with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+        if jax.process_index() == 0:
+            _check_data(config, data, folder)
+            log.info("%s: %s", title, preview.describe(config, data))
+            log.info("%s: %s", title, _describe(config, experiment))
         loop.train(
             config,
             folder,
@@ -66,8 +68,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
 def _check_data(config, data, folder):
     """Compares the data with those that the run began with; raises UserError if they differ and no override accepts it."""
     path, now = folder / "data.json", fingerprint.of(data.source.train)
-    before = json.loads(path.read_text()) if path.exists() else now
-    if changed := fingerprint.difference(before, now):
+    before = json.loads(path.read_text()) if path.exists() else None
+    if before == now:
+        return
+    if before and (changed := fingerprint.difference(before, now)):
         if not config.data.accept_changes:
             raise UserError(
                 f"the data of the run in {folder} have changed since it began ({changed}): restore them, name another "

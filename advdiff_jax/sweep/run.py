@@ -20,6 +20,7 @@ from advdiff_jax.builders.validate import read_keys, resolve
 from advdiff_jax.errors import UserError
 from advdiff_jax.sweep import report
 from advdiff_jax.sweep.figures import Moments
+from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def run_all(
         jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
     if modes.MODES[mode].output:
         return opened
-    return summarise(config, runs, folder)
+    return parallel.on_first_process(summarise)(config, runs, folder)
 
 
 def _parse_shard(shard):

@@ -34,7 +34,7 @@ def side_by_side(config: ml_collections.ConfigDict, table: Table, folders: Folde
         return []
     seeds = {workdir.flatten(config.runs[label]).get("sampling.seed", config.base.sampling.seed) for label in folders}
     same = ", those of a column from the same noise" if len(seeds) == 1 else ""
-    caption = f"The first examples of the data, and the first samples of each run{same}.{single.grey_range(limit)}"
+    caption = f"Examples of the data, evenly spaced, and the first samples of each run{same}.{single.grey_range(limit)}"
     figure = figures.side_by_side(rows, limit, config.metrics[0])
     return [("side_by_side", caption, figure)]
 
@@ -48,7 +48,8 @@ def _rows(metric, table, folders):
                 dirty, clean = stored["dirty"], stored["clean"]
             limit = max(limit, single.value_limit(dirty))
             _, runs = blocks.setdefault(dirty.tobytes(), ((dirty, clean), []))
-            samples = np.load(newest_samples(path).with_suffix(".npy"), mmap_mode="r")[: figures.IMAGES_OF_ROW]
+            stored = np.load(newest_samples(path).with_suffix(".npy"), mmap_mode="r")[: figures.IMAGES_OF_ROW]
+            samples = pixels.to_float(stored)
             runs.append(figures.Row(label, samples, table[label].get(metric), is_data=False))
     rows = []
     for (dirty, clean), runs in blocks.values():

@@ -104,6 +104,10 @@ class Checkpointer:
         self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(host) if hasattr(leaf, "nbytes")))
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
 
+    def latest_step(self) -> int | None:
+        """Returns the newest step of which there is a checkpoint, or None."""
+        return self._manager.latest_step()
+
     def _check_disk(self, step: int, size: int) -> None:
         """Raises UserError now for a disk that the save in the background would fill."""
         free = shutil.disk_usage(self._directory).free
@@ -161,6 +165,9 @@ class Checkpointer:
         damaged = [name for name in found if found[name] != meta["checksums"][name]]
         if damaged:
             raise InvalidArgument(f"checksum mismatch in {damaged[0]} and {len(damaged) - 1} more arrays")
+        floats = ((name, leaf) for name, leaf in zip(found, jax.tree.leaves(host), strict=True) if leaf.dtype.kind in "fV")
+        if infinite := [name for name, leaf in floats if not np.all(np.isfinite(leaf.astype(np.float32)))]:
+            raise InvalidArgument(f"values that are not finite in {infinite[0]} and {len(infinite) - 1} more arrays")
         return Restored(type(current)(*host), meta)
 
     def _set_aside(self, steps: list[int]) -> None:

@@ -97,10 +97,10 @@ def make_free_step(
             (of_params, of_delta), aux = gradient(state.params, delta, objective_at(state), keys, x0)
             aux["delta_rms"] = jnp.sqrt(mean_square(delta))
             of_params, metrics = average((of_params, jax.tree.map(jnp.mean, aux)))
-            state = update(state, of_params)
+            state, skipped = update(state, of_params)
             if number + 1 < updates:
                 delta = ascend(delta, of_delta, scales)
-        metrics["grad_norm"] = optax.tree.norm(of_params)
+        metrics |= {"grad_norm": optax.tree.norm(of_params), "skipped": skipped}
         return state._replace(step=state.step + 1), metrics
 
     return train_step

@@ -40,21 +40,19 @@ class MetricsLog:
             self._events.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Logs one row; `metrics` should hold `loss` and `steps_per_second`."""
+        """Logs one row; `metrics` holds `steps_per_second`, and `loss` unless no update was made."""
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.write(json.dumps({"step": step, **metrics}, allow_nan=False) + "\n")
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
         self._events.flush()  # a killed run keeps its last row
+        loss = f"{metrics['loss']:.4f}" if "loss" in metrics else "not finite"
         if self._bar.disable:
             rate, left = metrics["steps_per_second"], (self._total - step) / metrics["steps_per_second"]
-            print(
-                f"{self._title}: step {step}/{self._total}  loss {metrics['loss']:.4f}  {rate:.1f} steps/s  {left:.0f} s left",
-                flush=True,
-            )
+            print(f"{self._title}: step {step}/{self._total}  loss {loss}  {rate:.1f} steps/s  {left:.0f} s left", flush=True)
         else:
-            self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+            self._bar.set_postfix(loss=loss, refresh=False)
             self._bar.update(step - self._bar.n)
 
 

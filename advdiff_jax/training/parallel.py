@@ -4,9 +4,11 @@ Data parallel: each device holds the whole state and its share of the batch. The
 fold_in(fold_in(base, step), index in the global batch), so that a result does not depend on the number of devices.
 """
 
+import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from advdiff_jax.errors import UserError
 
 AXIS = "devices"
+
+T = TypeVar("T")
 
 
 def _example_keys(key: jax.Array, count: int) -> jax.Array:
@@ -82,7 +86,7 @@ def mean_flops(compiled: dict[bool, CompiledStep]) -> float:
     return sum(one.share * one.executable.cost_analysis()["flops"] for one in compiled.values()) * jax.device_count()
 
 
-def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., np.ndarray]:
+def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., Iterator[np.ndarray]]:
     """Spreads sampling over devices.
 
     Args:
@@ -90,8 +94,8 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., np.ndarra
         per_device: largest B of a device in a round.
 
     Returns:
-        sampler(replicated params, key, n, between=lambda: None) -> n samples as NumPy, on every process. Sample i comes from
-        fold_in(key, i). Each round goes to the host before the next; `between` is called after each, and may raise.
+        sampler(replicated params, key, n) -> rounds of samples, n in all, as NumPy on every process. Sample i comes from
+        fold_in(key, i). A round goes to the host before the next is drawn.
     """
 
     def device_draw(count, params, key, first):
@@ -101,15 +105,40 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., np.ndarra
 
     mapped = jax.pmap(device_draw, axis_name=AXIS, in_axes=(None, 0, None, None), static_broadcasted_argnums=0)
 
-    def sampler(params, key, n, between=lambda: None):
+    def sampler(params, key, n):
         count = min(per_device, n)  # a handful does not cost a full round; the same on any number of devices, for equal bits
-        rounds = []
         for first in range(0, n, count * jax.device_count()):
-            rounds.append(np.asarray(first_replica(mapped(count, params, key, first))))
-            between()
-        return np.concatenate(rounds)[:n]
+            yield np.asarray(first_replica(mapped(count, params, key, first)))[: n - first]
 
     return sampler
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here; `name` must be the same on all of them."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def on_first_process(function: Callable[..., T]) -> Callable[..., T | None]:
+    """Lets the first process alone call a function, while the others wait; they get None."""
+
+    @functools.wraps(function)
+    def alone(*arguments, **keywords):
+        result = function(*arguments, **keywords) if jax.process_index() == 0 else None
+        barrier(function.__qualname__)
+        return result
+
+    return alone
+
+
+def gather(value: Any) -> list[Any]:
+    """Returns the JSON value of every process, in order, on every process."""
+    if jax.process_count() == 1:
+        return [value]
+    mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(mine)))
+    padded = multihost_utils.process_allgather(np.pad(mine, (0, int(sizes.max()) - len(mine))))
+    return [json.loads(bytes(row[:size])) for row, size in zip(np.asarray(padded), sizes, strict=True)]
 
 
 def check_same(values: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,8 @@ def make_train_step(
     Returns:
         train_step(state, keys, batch): takes one typed key per example [B] and a batch of `data.batches`: `examples`
         [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the objective
-        takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
+        takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`; and
+        `skipped`, 1 where the update was not finite and the state, but for its step, stayed.
     """
     update = make_update(optimizer, ema_decay)
 
@@ -67,13 +68,14 @@ def make_train_step(
         x0, stats = to_float(batch["examples"]), state.noise_floor
         gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, objective_at(state), keys, x0, known)
         error = aux.pop("noise_error", None)
-        if error is not None and measure_until:
-            updated = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
-            stats = jax.tree.map(functools.partial(jnp.where, state.step < measure_until), updated, stats)
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
         metrics["grad_norm"] = optax.tree.norm(gradients)
-        state = update(state, gradients)
-        return state._replace(step=state.step + 1, noise_floor=stats), metrics
+        updated, metrics["skipped"] = update(state, gradients)
+        if error is not None and measure_until:
+            seen = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
+            counts = (state.step < measure_until) & (metrics["skipped"] == 0)
+            stats = jax.tree.map(functools.partial(jnp.where, counts), seen, stats)
+        return updated._replace(step=state.step + 1, noise_floor=stats), metrics
 
     return train_step
 
@@ -92,14 +94,23 @@ def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
     return StepDraws(schedule.training_time(rng.uniform(time_keys)), objective_keys, dropout_keys)
 
 
-def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
-    """Builds update(state, gradients) -> the state after an optimiser and EMA update; `step` stays."""
+def make_update(
+    optimizer: optax.GradientTransformation, ema_decay: float
+) -> Callable[[TrainState, Any], tuple[TrainState, jax.Array]]:
+    """Builds update(state, gradients) -> (the state after an optimiser and EMA update, 0); `step` stays.
+
+    Where the norm of the gradient or of the parameters' change is not finite, the result is (the same state, 1): a single bad
+    batch costs one update, and no state is ever other than finite.
+    """
 
     def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-        return state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
+        moved = state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
+        # A select, and no `jax.lax.cond`: it fuses with the update, and needs no second copy of the state.
+        finite = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(optax.tree.norm(updates))
+        return jax.tree.map(functools.partial(jnp.where, finite), moved, state), 1.0 - finite
 
     return update

@@ -54,7 +54,7 @@ def test_subspace_metrics_of_clean_data_are_zero_and_of_noisy_data_the_noise():
     data = build_data(config)
     metrics.check_metrics(config, data)
     samples = data.source.clean(np.random.default_rng(0), 500)
-    results = metrics.evaluate(config, data, samples, None)
+    results = metrics.evaluate(config, data, samples, None).numbers
     assert results["subspace_distance"] < 1e-5
     assert results["principal_angle_max"] < 1.0
     # Noise of std 0.2 on nine tenths of the images, outside 10 of 64 dimensions.
@@ -68,7 +68,7 @@ def test_the_metrics_of_points_find_what_was_done_to_them():
     data = build_data(config)
     normal = np.ones(3) / np.sqrt(3.0)
     samples = (0.5 * data.source.clean(np.random.default_rng(1), 2000) + 0.03 * normal).astype(np.float32)
-    results = metrics.evaluate(config, data, samples, None)
+    results = metrics.evaluate(config, data, samples, None).numbers
     assert results["off_plane_rms"] == pytest.approx(0.03, rel=1e-4)
     assert results["spread_ratio"] == pytest.approx(0.5, rel=0.05)
     assert results["w2"] == pytest.approx(np.sqrt(0.03**2 + 2 * (0.5 / np.sqrt(3.0)) ** 2), rel=0.05)

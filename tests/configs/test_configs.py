@@ -150,7 +150,7 @@ def draw_21(**overrides):
     config.sampling.update({"steps": 3, "batch_size": 2, "eta": 0.5, **overrides})
     experiment = build_experiment(resolve(config), (3,))
     params = parallel.replicate(experiment.init(jax.random.key(0)))
-    return experiment.sampler(params, jax.random.key(1), 21)  # two rounds of sixteen
+    return np.concatenate([*experiment.sampler(params, jax.random.key(1), 21)])  # two rounds of sixteen
 
 
 @pytest.mark.parametrize("method", SAMPLERS)

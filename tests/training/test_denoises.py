@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from advdiff_jax.builders import metrics
 from advdiff_jax.builders.data import build_data
@@ -37,8 +38,8 @@ def results(variant, seed=0):
         return jax.lax.scan(body, fresh, jax.random.split(steps_key, config.train.steps))[0].ema_params
 
     params = jax.tree.map(lambda leaf: leaf[0], train(jax.random.key(seed)))
-    samples = experiment.sampler(parallel.replicate(params), jax.random.key(1), 1000)
-    return metrics.evaluate(config, data, samples, experiment.model(params))
+    samples = np.concatenate([*experiment.sampler(parallel.replicate(params), jax.random.key(1), 1000)])
+    return metrics.evaluate(config, data, samples, experiment.model(params)).numbers
 
 
 def test_robust_adv_removes_the_noise_that_ddpm_learns():

@@ -33,7 +33,7 @@ losses = []
 for batch in parallel.shard({"examples": x} for x in data.train[:96].reshape(6, 16, 8, 8, 1)):
     run, metrics = step(run, jax.random.key(1), batch)
     losses.append(float(parallel.first_replica(metrics)["loss"]))
-samples = experiment.sampler(run.ema_params, jax.random.key(2), 12)
+samples = np.concatenate([*experiment.sampler(run.ema_params, jax.random.key(2), 12)])
 leaves = jax.tree.leaves(jax.device_get(parallel.first_replica(run)))
 np.savez(sys.argv[2], losses=losses, samples=samples, *leaves)
 """

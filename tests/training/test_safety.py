@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 
 from advdiff_jax import modes, workdir
-from advdiff_jax.builders.experiment import LEARNING_RATES
+from advdiff_jax.builders import metrics, validate
+from advdiff_jax.builders.experiment import LEARNING_RATES, build_experiment
 from advdiff_jax.builders.registry import build
 from advdiff_jax.builders.validate import resolve
+from advdiff_jax.data import batches
 from advdiff_jax.errors import UserError
+from advdiff_jax.modes import sample, train
 from advdiff_jax.training import checkpoint, loop, parallel
 from advdiff_jax.training.log import read_metrics
 from configs import plane3d
@@ -52,11 +56,11 @@ def test_a_stop_while_samples_are_drawn_loses_no_step(tmp_path, monkeypatch):
     rounds = []
 
     def sampler(draw, per_device):
-        def draw_rounds(params, key, n, between=lambda: None):
+        def draw_rounds(params, key, n):
             for _ in range(3):
                 rounds.append(n)
                 os.kill(os.getpid(), signal.SIGTERM)
-                between()
+                yield np.zeros((1, 3), np.float32)
 
         return draw_rounds
 
@@ -75,13 +79,13 @@ def test_a_handful_of_samples_costs_a_handful():
         sizes.append(len(keys))  # when it is traced
         return jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys) + params
 
-    params, calls = parallel.replicate(jnp.float32(1.0)), []
+    params = parallel.replicate(jnp.float32(1.0))
     sampler = parallel.parallel_sampler(draw, per_device=4)
-    few, many = (sampler(params, jax.random.key(0), n, lambda: calls.append(None)) for n in (3, 50))
+    few, many = ([*sampler(params, jax.random.key(0), n)] for n in (3, 50))
     assert sizes == [3, 4]  # of each of the 8 devices
-    assert len(calls) == 1 + 2
-    assert (few.shape, many.shape) == ((3, 2), (50, 2))
-    np.testing.assert_array_equal(few, many[:3])
+    assert [len(drawn) for drawn in few] == [3]
+    assert [len(drawn) for drawn in many] == [32, 18]
+    np.testing.assert_array_equal(few[0], many[0][:3])
 
 
 def test_a_full_disk_is_reported_before_the_save(tmp_path, monkeypatch):
@@ -96,12 +100,123 @@ def test_a_full_disk_is_reported_before_the_save(tmp_path, monkeypatch):
 
 def test_a_loss_far_above_that_of_predicting_zero_is_no_finished_run(tmp_path):
     config = small(**{"train.learning_rate": 30.0, "train.warmup_steps": 0})
-    with pytest.raises(UserError, match=r"training diverged: the loss is .* at the last step, and was .* at the first; lower"):
+    with pytest.raises(
+        UserError, match=r"training diverged: the loss is .* at the last step, and was .* at the first, which .*; lower"
+    ):
         modes.load("train")(config, tmp_path / "run")
     first, last = (row["loss"] for row in (read_metrics(tmp_path / "run")[0], read_metrics(tmp_path / "run")[-1]))
     assert last > loop.DIVERGED * 2.0 > 0.0
     assert first > 2.0
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+def bad_batches(monkeypatch, bad):
+    """Puts infinities into the batches of the steps in `bad`, from 0."""
+    original = batches.BatchSource.__getitem__
+
+    def with_infinity(source, step):
+        batch = original(source, step)
+        return {"examples": np.full_like(batch["examples"], np.inf)} if step in bad else batch
+
+    monkeypatch.setattr(batches.BatchSource, "__getitem__", with_infinity)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch, caplog):
+    """The bad batch changes nothing but the count of steps: neither parameters, nor averages, nor the noise floor."""
+    bad_batches(monkeypatch, {3, 15})
+    modes.load("train")(small(), tmp_path / "run")
+    assert [row["skipped"] for row in read_metrics(tmp_path / "run")] == [1, 1]
+    assert "step 10: 1 of the last 10 updates were not finite, and were skipped" in caplog.text
+    config = small()
+    experiment = build_experiment(config, (3,))
+    state = checkpoint.restore_latest(tmp_path / "run", experiment.init, experiment.optimizer).state
+    assert state.step == 20
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text() + (tmp_path / "run" / "results.json").read_text()
+
+
+def test_a_run_that_diverges_stops_and_goes_on_with_a_lower_learning_rate(tmp_path, monkeypatch):
+    overrides = {"train.checkpoint_every": 5, "train.max_skipped": 4}
+    with monkeypatch.context() as patched:
+        bad_batches(patched, range(7, 20))
+        wanted = r"4 updates in a row were not finite, from step 8 on, whose batch begins with the examples \d+, .*"
+        with pytest.raises(
+            UserError, match=wanted + r"last good checkpoint is of step \d+: lower config\.train\.learning_rate"
+        ):
+            modes.load("train")(small(**overrides), tmp_path / "run")
+    lower = overrides | {"train.learning_rate": 1e-3}
+    with pytest.raises(UserError, match=r"train\.learning_rate \(0\.002 there, 0\.001 here\)"):
+        modes.load("train")(small(**lower), tmp_path / "run")
+    modes.load("train")(small(**lower, **{"train.accept_changes": True}), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["learning_rate"] == 1e-3
+    assert json.loads((tmp_path / "run" / "config-1.json").read_text())["train"]["learning_rate"] == 2e-3
+    with pytest.raises(UserError, match=r"train\.learning_rate"):  # what is finished is not changed
+        modes.load("train")(small(**overrides, **{"train.accept_changes": True}), tmp_path / "run")
+
+
+def test_a_learning_rate_beyond_all_reason_does_not_finish(tmp_path):
+    for learning_rate in (1e10, 1e30):
+        overrides = {"train.steps": 2, "train.learning_rate": learning_rate, "train.warmup_steps": 0}
+        with pytest.raises(UserError, match=r"training diverged: \d of the last 2 updates were not finite; lower"):
+            modes.load("train")(small(**overrides), tmp_path / f"{learning_rate}")
+        assert not (tmp_path / f"{learning_rate}" / "results.json").exists()
+
+
+def test_samples_are_streamed_to_their_file_as_their_data_are_stored(tmp_path):
+    drawn = [np.full((2, 4, 4, 1), value, np.float32) for value in (-2.0, 0.0, np.nan, 1.0)]
+    drawn[0][1] = np.inf
+    calls = []
+    kept = sample._write(tmp_path / "a.npy", iter(drawn), (8, 4, 4, 1), np.dtype(np.uint8), lambda: calls.append(None))
+    stored = np.load(tmp_path / "a.npy")
+    assert (kept, stored.dtype, len(calls)) == (5, np.uint8, 4)
+    assert stored[:, 0, 0, 0].tolist() == [0, 128, 128, 255, 255]
+    assert [child.name for child in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_a_metric_that_fails_leaves_the_others(tmp_path, monkeypatch, caplog):
+    def broken(config, inputs):
+        raise ValueError("no such luck")
+
+    failing = {"broken": metrics.MetricSpec(broken, {}), "infinite": metrics.MetricSpec(lambda *_: {"infinite": np.inf}, {})}
+    monkeypatch.setattr(metrics, "METRICS", failing | metrics.METRICS)
+    monkeypatch.setitem(validate.CHOICES, "evaluation.metrics", metrics.METRICS)
+    config = small(**{"evaluation.metrics": ("broken", "infinite", "plane")})
+    modes.load("train")(config, tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "off_plane_rms" in results
+    assert "infinite" not in results
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "broken failed: no such luck." in page
+    assert "infinite failed: it is inf." in page
+    assert "broken failed: no such luck" in caplog.text
+    assert "ValueError" in caplog.text  # a bug keeps its traceback
+
+
+def test_pictures_drawn_while_training_are_not_training_time(tmp_path, monkeypatch):
+    slow = lambda *args, **kwargs: time.sleep(2.0)
+    monkeypatch.setattr(train.sample, "draw", slow)
+    monkeypatch.setattr(train.evaluate, "evaluate_run", lambda *args: None)
+    modes.load("train")(small(**{"train.sample_every": 5}), tmp_path / "run")
+    config = small()
+    experiment = build_experiment(config, (3,))
+    assert checkpoint.restore_latest(tmp_path / "run", experiment.init, experiment.optimizer).meta["train_seconds"] < 2.0
+
+
+def test_workers_end_when_the_first_batch_fails(tmp_path, monkeypatch):
+    closed = []
+
+    def unreadable(*arguments):
+        try:
+            yield from range(0)
+            raise OSError("no such file")
+        finally:
+            closed.append("batches")
+
+    monkeypatch.setattr(loop, "batches", unreadable)
+    monkeypatch.setattr(checkpoint.Checkpointer, "close", lambda self: closed.append("checkpoints"))
+    with pytest.raises(OSError, match="no such file"):
+        modes.load("train")(small(), tmp_path / "run")
+    assert closed == ["batches", "checkpoints"]
 
 
 def test_no_bound_on_the_gradient_is_none(tmp_path):
@@ -165,7 +280,7 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
 def test_more_steps_that_would_change_the_first_are_refused(tmp_path, variant, overrides, reason):
     workdir.claim(small(variant, **overrides), tmp_path, evaluate_only=False)
     with pytest.raises(UserError, match=rf"config\.train\.steps=30: .* has 20, .*{reason}.*config\.init_from="):
-        workdir.lengthen(small(variant, **overrides, **{"train.steps": 30}), tmp_path)
+        workdir.amend(small(variant, **overrides, **{"train.steps": 30}), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 20
 
 
