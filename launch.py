@@ -52,6 +52,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def command() -> int:
+    """Runs `main` as the installed console command `advdiff`, which has the configs beside this file."""
+    sys.path.insert(0, str(_ROOT))  # as Python does for `python launch.py`: configs import each other
+    return main(sys.argv)
+
+
 def _check_config_file(argv):
     """Loads the config file by itself, so that whatever the flags' parser raises later is about the command line."""
     place = next((i for i, arg in enumerate(argv) if i and re.match("--?config=", arg)), None)
