@@ -104,6 +104,7 @@ def train(
             for batch in itertools.chain([first_batch], feed):
                 replicated, metrics = compiled[step_schedule.has_penalty(step)].step(replicated, step_key, batch)
                 step += 1
+                checkpointer.check()
                 window.append(metrics)
                 if step == 1:
                     first_loss = _mean([metrics])["loss"]
