@@ -39,7 +39,8 @@ def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("advdiff_jax").setLevel(logging.INFO)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's running commentary
+    for name in ("absl", "asyncio"):  # Orbax's running commentary; its errors are raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         _check_config_file(argv)
         if (opened := _launch(_parse(argv))) is not None:  # of several processes, some have nothing to show
@@ -51,6 +52,12 @@ def main(argv: list[str]) -> int:
         print("interrupted; run the same command again to go on from where it stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def command() -> int:
+    """Runs `main` as the installed console command `advdiff`, which has the configs beside this file."""
+    sys.path.insert(0, str(_ROOT))  # as Python does for `python launch.py`: configs import each other
+    return main(sys.argv)
 
 
 def _check_config_file(argv):
@@ -142,18 +149,19 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path | None:
     from advdiff_jax.training import parallel
 
     _start_devices(jax)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # A resumed run starts at once. Per host: what XLA compiles for one CPU may not run on another.
-        jax.config.update("jax_compilation_cache_dir", str(cache.directory() / f"xla-{platform.node()}"))
-    is_list = "runs" in config
-    default = pathlib.Path("runs") / (config.name if is_list else f"{config.name}-{config.variant}")
-    folder = (default if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)).expanduser().absolute()
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
-    parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})
-    if is_list:
-        return run_all(config, folder, _MODE.value, _SHARD.value, overrides)
-    return modes.load(_MODE.value)(resolve(config, overrides, modes.MODES, _MODE.value), folder)
+    with parallel.end_together():
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            # A resumed run starts at once. Per host: what XLA compiles for one CPU may not run on another.
+            jax.config.update("jax_compilation_cache_dir", str(cache.directory() / f"xla-{platform.node()}"))
+        is_list = "runs" in config
+        default = pathlib.Path("runs") / (config.name if is_list else f"{config.name}-{config.variant}")
+        folder = (default if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)).expanduser().absolute()
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
+        parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})
+        if is_list:
+            return run_all(config, folder, _MODE.value, _SHARD.value, overrides)
+        return modes.load(_MODE.value)(resolve(config, overrides, modes.MODES, _MODE.value), folder)
 
 
 if __name__ == "__main__":

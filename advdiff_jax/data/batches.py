@@ -8,6 +8,9 @@ or, with `num_workers`, in worker processes that each compute whole batches: the
 
 import functools
 import itertools
+import logging
+import pathlib
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 
@@ -15,7 +18,11 @@ import grain
 import numpy as np
 
 from advdiff_jax.data.pixels import Examples
+from advdiff_jax.errors import UserError
 
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = pathlib.Path("/dev/shm")  # through which worker processes on Linux hand over batches; Docker gives it 64 MB
 _FLIPS = 1  # separates the random stream of the flips from the shuffles' stream, which is seeded by two numbers
 
 
@@ -50,6 +57,11 @@ class BatchSource:
 
     def __len__(self) -> int:
         return np.iinfo(np.int64).max // self._batch_size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the examples of a batch, in this process's share."""
+        return len(self._share) * int(np.prod(self._examples.shape[1:])) * np.dtype(self._examples.dtype).itemsize
 
     def indices(self, step: int) -> np.ndarray:
         """Returns the indices [b] of the examples in this process's share of batch `step`."""
@@ -93,18 +105,48 @@ def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahe
         first_step: step of the first batch.
         num_workers: worker processes; 0 reads in two threads of this process, which is best for arrays in memory. Workers
             are spawned and import this package: if the program defines absl flags, they must be parsed first.
-        read_ahead: batches to prefetch, for each worker if there are workers. 0 without workers reads each batch on
-            demand, which costs less for small arrays than a hand-over between threads.
+        read_ahead: batches to prefetch. With workers each of them reads so many ahead, at least one, and fewer, with a warning,
+            where the free shared memory holds no more. 0 without workers reads each batch on demand, which costs less for
+            small arrays than a hand-over between threads.
+
+    Raises:
+        UserError: the free shared memory is too small for so many workers.
     """
     if not num_workers and not read_ahead:
         return (source[step] for step in itertools.count(first_step))
     dataset = grain.MapDataset.source(source).slice(slice(first_step, None))
     if not num_workers:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=read_ahead)))
+    read_ahead = _fit_shared_memory(source.nbytes, num_workers, max(1, read_ahead))
     options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=read_ahead)
     # A worker computes one batch after another: more threads in it would only contend for its interpreter lock.
     within = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     return iter(dataset.to_iter_dataset(within).mp_prefetch(options, worker_init_fn=_ignore_interrupts))
+
+
+def _fit_shared_memory(batch_bytes: int, num_workers: int, read_ahead: int) -> int:
+    """Returns how many batches each worker may read ahead: a worker that finds no room is killed by SIGBUS in mid-run."""
+    if not SHARED_MEMORY.is_dir():
+        return read_ahead
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    room = int(0.9 * free) // batch_bytes - 4  # batches; 4 are in use or being freed
+    # grain holds a batch more than it reads ahead, both in the worker's queue and in this process.
+    fitting = room // (2 * num_workers) - 1
+    if fitting >= read_ahead:
+        return read_ahead
+    needed = (2 * num_workers * (read_ahead + 1) + 4) * batch_bytes
+    said = (
+        f"{num_workers} worker processes that read {read_ahead} batches of {batch_bytes / 1e6:.1f} MB ahead need "
+        f"{needed / 1e6:.0f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB free"
+    )
+    if fitting < 1:
+        raise UserError(
+            f"config.data.num_workers={num_workers}: {said}: set --config.data.num_workers={max(0, room // 4)}"
+            f"{' (threads, which need none)' if room < 4 else ' --config.data.read_ahead=1'}, lower config.train.batch_size, "
+            "or enlarge it (docker run --shm-size=1g)"
+        )
+    log.warning("%s: they read %d ahead; config.data.read_ahead=%d avoids this line", said, fitting, fitting)
+    return fitting
 
 
 def _ignore_interrupts(index: int, count: int) -> None:

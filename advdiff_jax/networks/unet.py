@@ -34,8 +34,8 @@ class UNet(nn.Module):
         outputs: output channels over input channels; 2 if the variance is learnt as well.
 
     Raises:
-        InvalidArgument: there is no level, H or W is not divisible by 2^(levels - 1), or `heads` does not divide the
-            channels of a level with attention.
+        InvalidArgument: there is no level, H or W is not divisible by 2^(levels - 1), no level has a height in
+            `attention_resolutions`, or `heads` does not divide the channels of a level with attention.
     """
 
     base_channels: int = 128
@@ -92,9 +92,16 @@ class UNet(nn.Module):
             raise InvalidArgument(
                 f"channel_mults={mults} needs images divisible by {factor}, not {height}x{width}: set fewer levels"
             )
+        heights = [height // 2**level for level in range(len(mults))]
+        if missing := sorted(set(self.attention_resolutions) - set(heights)):
+            raise InvalidArgument(
+                f"attention_resolutions={tuple(self.attention_resolutions)}: no level has height "
+                f"{', '.join(map(str, missing))}; set some of the heights {', '.join(map(str, heights))}, or () for attention "
+                "in the middle alone"
+            )
         for level, mult in enumerate(mults):
             middle = level == len(mults) - 1  # has the last level's channels
-            attends = middle or height // 2**level in self.attention_resolutions
+            attends = middle or heights[level] in self.attention_resolutions
             if attends and mult * self.base_channels % self.heads:
                 raise InvalidArgument(
                     f"heads={self.heads} does not divide the {mult * self.base_channels} channels of level {level}, which has "

@@ -5,7 +5,10 @@ checksum per leaf (over bytes, shape and dtype). A checkpoint that fails is set 
 """
 
 import collections
+import contextlib
+import errno
 import logging
+import os
 import pathlib
 import shutil
 import zlib
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Field of the state -> the name under which earlier versions saved it.
 OLD_FIELDS = {"noise_floor": "levels"}
+# What a full or lost disk says, in whatever exception; others are bugs.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ESTALE)
 
 
 class Restored(NamedTuple):
@@ -85,6 +90,7 @@ class Checkpointer:
         self._directory, self._read_only = directory, read_only
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=not read_only, read_only=read_only)
         self._manager = ocp.CheckpointManager(directory, options=options)
+        self._is_saving = False
 
     def save(self, replicated_state: Any, meta: dict[str, Any]) -> None:
         """Saves in the background, under the state's own step; a step already saved is left unchanged.
@@ -92,6 +98,9 @@ class Checkpointer:
         Args:
             replicated_state: a `TrainState` as `parallel.replicate` lays it out.
             meta: JSON values to save beside it.
+
+        Raises:
+            UserError: the disk is too full, or the save before has failed for the disk's sake.
         """
         host = jax.device_get(parallel.first_replica(replicated_state))
         step = int(host.step)
@@ -102,7 +111,30 @@ class Checkpointer:
         state = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), host)
         meta = {**meta, "checksums": _checksums(host)}
         self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(host) if hasattr(leaf, "nbytes")))
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
+        with self._disk_errors():  # also those of the save before, for which this waits
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
+        self._is_saving = True
+
+    def check(self) -> None:
+        """Raises UserError if a save in the background has failed for the disk's sake; costs a microsecond."""
+        if self._is_saving and not self._manager.is_saving_in_progress():
+            self._is_saving = False
+            with self._disk_errors():
+                self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _disk_errors(self):
+        try:
+            yield
+        except Exception as error:  # Orbax reports a full disk as ValueError, OSError or bare Exception
+            reasons = [os.strerror(number) for number in _DISK_ERRORS if os.strerror(number) in str(error)]
+            if not reasons:
+                raise
+            good = self._manager.all_steps(read=True)
+            raise UserError(
+                f"a checkpoint was not saved in {self._directory} ({reasons[0]}): make room there, or mend the disk, and run "
+                f"the same command again; it resumes from step {max(good, default=0)}"
+            ) from error
 
     def latest_step(self) -> int | None:
         """Returns the newest step of which there is a checkpoint, or None."""
@@ -181,5 +213,6 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for saves under way, then closes."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._disk_errors():
+            self._manager.wait_until_finished()
+            self._manager.close()

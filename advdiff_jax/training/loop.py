@@ -103,6 +103,7 @@ def train(
             for batch in itertools.chain([first_batch], feed):
                 replicated, metrics = compiled[step_schedule.has_penalty(step)].step(replicated, step_key, batch)
                 step += 1
+                checkpointer.check()
                 window.append(metrics)
                 last, stopping = step == step_schedule.total, stop(step)
                 sampling = bool(cfg.sample_every) and step % cfg.sample_every == 0 and not last

@@ -4,21 +4,31 @@ Data parallel: each device holds the whole state and its share of the batch. The
 fold_in(fold_in(base, step), index in the global batch), so that a result does not depend on the number of devices.
 """
 
+import atexit
+import contextlib
 import functools
 import hashlib
 import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed  # its key-value store, which has no public name; Orbax takes it there too
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from advdiff_jax.errors import UserError
 
 AXIS = "devices"
+_ENDED = "advdiff_jax/ended/"  # prefix of keys in that store: process -> why it ends
+_PATIENCE = 10.0  # seconds in which the other processes are to learn of it
 
 T = TypeVar("T")
 
@@ -160,6 +170,57 @@ def check_same(values: dict[str, Any]) -> None:
                 f"{name}={value!r} on process {jax.process_index()} is not the same on all: process {others[0]} differs from "
                 "process 0; give the same command on every host"
             )
+
+
+@contextlib.contextmanager
+def end_together() -> Iterator[None]:
+    """Ends all processes with one line when one of them raises; without it the others would wait for that one in vain.
+
+    The process that raises goes on with its exception. The others leave at once, with status 2, wherever they are.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    client, own = distributed.global_state.client, f"{_ENDED}{jax.process_index()}"
+    done, leaving = threading.Event(), threading.Lock()  # one thread of a process ends it
+
+    def watch():
+        while not done.wait(0.5):
+            reasons = [reason for _, reason in client.key_value_dir_get(_ENDED) if reason]
+            if reasons and leaving.acquire(blocking=False):
+                client.key_value_set(own, "")
+                print(f"error: {reasons[0]}", file=sys.stderr)
+                _leave(2)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except BaseException as error:
+        leaving.acquire()
+        is_users = isinstance(error, UserError)
+        said = str(error) if is_users else f"it was ended by {type(error).__name__}, see its output"
+        client.key_value_set(own, f"process {jax.process_index()}: {said}")
+        deadline = time.monotonic() + _PATIENCE
+        while len(client.key_value_dir_get(_ENDED)) < jax.process_count() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # Last in, first out: this comes before jax's own, which waits minutes for the processes that have left.
+        atexit.register(_leave, 2 if is_users else 130 if isinstance(error, KeyboardInterrupt) else 1)
+        raise
+    else:
+        done.set()
+        watcher.join()
+
+
+def _leave(status):
+    """Ends this process without waiting for the others."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:  # it holds the store, and the end of that would abort the others
+        time.sleep(3.0)
+    os._exit(status)
 
 
 def _local_sharding() -> NamedSharding:

@@ -89,7 +89,10 @@ def test_a_config_with_a_variant_takes_a_step(name, variant):
 
 
 def shape_of(config):
-    return (config.data.size, config.data.size, config.data.channels) if config.network.kind == "unet" else (3,)
+    if config.network.kind != "unet":
+        return (3,)
+    is_digits = "digits" in (config.data.source, config.data.base if config.data.source == "linear_subspace" else "")
+    return (8, 8, 1) if is_digits else (config.data.size, config.data.size, config.data.channels)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -231,3 +234,14 @@ def test_images_that_the_network_cannot_halve_are_refused():
         UserError, match=r"config\.network\.kind=unet on examples of shape \(8, 8, 1\): .*channel_mults.*set fewer levels"
     ):
         build_experiment(resolve(config), (8, 8, 1))
+
+
+def test_attention_that_another_image_size_would_lose_is_refused():
+    """Configs for 64 pixels attend at 16 and 8, and 96 pixels have no such level: 15 blocks of attention would be missing."""
+    config = load("image_folder", "ddpm")
+    said = r"config\.network\.kind=unet .*: attention_resolutions=.* no level has height 8, 16; set some of .* 96, 48, 24, 12"
+    with pytest.raises(UserError, match=said):
+        build_experiment(resolve(config), (96, 96, 3))
+    config.network.attention_resolutions = (24, 12)
+    names = jax.eval_shape(build_experiment(resolve(config), (96, 96, 3)).init, jax.random.key(0))
+    assert len([name for name in names if name.endswith("attention")]) == 1 + 2 * (3 + 4)

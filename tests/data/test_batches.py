@@ -2,12 +2,14 @@
 
 import gc
 import itertools
+import types
 
 import numpy as np
 import psutil
 import pytest
 from absl import flags
 
+from advdiff_jax.data import batches as module
 from advdiff_jax.data import corruption, image_corruptions
 from advdiff_jax.data.batches import BatchSource, batches
 from advdiff_jax.errors import UserError
@@ -64,7 +66,7 @@ def test_worker_processes_do_not_change_the_batches():
     source = BatchSource(corrupted(), 16, seed=0, flip=True)
     expected = [source[k]["examples"] for k in range(3, 20)]
     np.testing.assert_array_equal(take(source, 3, 17), expected)
-    np.testing.assert_array_equal(take(source, 3, 17, num_workers=2), expected)
+    np.testing.assert_array_equal(take(source, 3, 17, num_workers=2, read_ahead=0), expected)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -115,6 +117,41 @@ def test_an_error_of_the_data_set_reaches_the_caller_unchanged(workers):
     with pytest.raises(UserError, match="image 3 is bad"):
         next(iterator)
     iterator.close()
+
+
+def test_a_small_shared_memory_takes_fewer_batches_or_is_refused(monkeypatch, caplog):
+    """celeba's 8 workers read 8 batches of 1.6 MB ahead: 233 MB, of which Docker's 64 MB hold one a worker."""
+    free = 0
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free))
+    monkeypatch.setattr(module, "SHARED_MEMORY", module.pathlib.Path("/"))
+    nbytes = BatchSource(images(4, 64), 128, 0).nbytes
+    assert nbytes == 128 * 64 * 64 * 3
+    free = 2**26
+    assert module._fit_shared_memory(nbytes, 8, 8) == 1
+    (record,) = caplog.records
+    assert "8 worker processes that read 8 batches of 1.6 MB ahead need 233 MB" in record.getMessage()
+    assert "/ has 67 MB free: they read 1 ahead" in record.getMessage()
+    said = (
+        r"config\.data\.num_workers=8: .* 50\.3 MB .*--config\.data\.num_workers=0 \(threads, .*config\.train\.batch_size, or"
+    )
+    with pytest.raises(UserError, match=said):
+        module._fit_shared_memory(32 * nbytes, 8, 8)
+    with pytest.raises(UserError, match=r"set --config\.data\.num_workers=3 --config\.data\.read_ahead=1, lower"):
+        module._fit_shared_memory(2 * nbytes, 8, 8)
+    assert module._fit_shared_memory(2 * nbytes, 3, 8) == 1
+    caplog.clear()
+    free = 2**30
+    assert module._fit_shared_memory(nbytes, 8, 8) == 8
+    assert not caplog.records
+
+
+def test_batches_are_the_same_where_shared_memory_holds_few(monkeypatch, caplog):
+    source = BatchSource(corrupted(), 16, seed=0)
+    expected = np.stack([source[k]["examples"] for k in range(6)])
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=9 * source.nbytes))
+    monkeypatch.setattr(module, "SHARED_MEMORY", module.pathlib.Path("/"))
+    np.testing.assert_array_equal(take(source, 0, 6, num_workers=1), expected)
+    assert "they read 1 ahead" in caplog.text
 
 
 def test_memory_stays_flat_over_epochs():

@@ -65,6 +65,11 @@ def test_attention_sits_at_the_chosen_resolutions_only():
         ({"heads": 3}, 8, "heads=3 does not divide the 16 channels of level 1, which has attention: set a divisor"),
         ({"heads": 3, "attention_resolutions": ()}, 8, "heads=3 does not divide the 16 channels of level 1"),  # the middle
         ({"heads": 16, "attention_resolutions": (8,)}, 8, "heads=16 does not divide the 8 channels of level 0"),
+        (
+            {"channel_mults": (1, 2, 3, 4), "attention_resolutions": (24, 16, 8)},  # of 64 pixels, for 96
+            96,
+            r"attention_resolutions=\(24, 16, 8\): no level has height 8, 16; set some of the heights 96, 48, 24, 12, or \(\)",
+        ),
     ],
 )
 def test_unet_refuses_arguments_that_do_not_fit(arguments, size, message):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.launching import ROOT, environment
+from tests.launching import ROOT, TINY, environment
 
 PROGRAM = """
 import sys
@@ -96,3 +96,63 @@ def test_two_processes_are_one_run(tmp_path, free_port):
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     for name in ("off_plane_rms", "spread_ratio", "w2"):
         assert two[name] == pytest.approx(one[name], rel=1e-3), name
+
+
+ENDS_LATE = """
+import sys
+import launch
+from advdiff_jax.data.batches import BatchSource
+from advdiff_jax.errors import UserError
+
+read = BatchSource.__getitem__
+
+def one(source, step):
+    if step == 12 and "--process_id=1" in sys.argv:
+        raise UserError("image 3 is bad: remove it")
+    return read(source, step)
+
+BatchSource.__getitem__ = one
+sys.exit(launch.main(sys.argv))
+"""
+
+
+def launch_two(port, program, *args, own=((), ())):
+    """Runs the command in two processes, with more arguments of each; returns their (status, lines of stderr)."""
+    flags = (*args, "--distributed", f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
+    env = environment(devices=1) | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    pair = [
+        subprocess.Popen(
+            [sys.executable, *program, *flags, f"--process_id={i}", *more],
+            env=env,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, more in enumerate(own)
+    ]
+    found = [process.communicate(timeout=100)[1].splitlines() for process in pair]
+    return [(process.returncode, lines) for process, lines in zip(pair, found, strict=True)]
+
+
+def test_an_error_on_one_host_ends_all(tmp_path, free_port):
+    """Both in seconds and with one line: the one that has the error, and the one that waits for it in a collective."""
+    program = ("-c", ENDS_LATE)
+    config = ("--config=configs/plane3d.py:ddpm", *TINY, "--config.train.steps=10000", "--config.data.read_ahead=0")
+    found = launch_two(free_port, program, *config, f"--workdir={tmp_path / 'run'}")
+    said = ["error: process 1: image 3 is bad: remove it", "error: image 3 is bad: remove it"]
+    assert [(status, lines[-1]) for status, lines in found] == [(2, line) for line in said]
+    assert "Traceback" not in "".join(line for _, lines in found for line in lines)
+
+
+def test_hosts_that_differ_end_at_the_start(tmp_path, free_port):
+    """Each names its own value: two hosts whose workdirs differ would write two halves of a run."""
+    own = [(f"--workdir={tmp_path / name}",) for name in ("one", "other")]
+    found = launch_two(free_port, ("launch.py",), "--config=configs/plane3d.py:ddpm", own=own)
+    for process, (status, lines) in enumerate(found):
+        assert status == 2, lines
+        (flag,) = own[process]
+        name, _, folder = flag.partition("=")
+        said = f"error: {name}={folder!r} on process {process} is not the same on all: process 1 differs from process 0; give"
+        assert lines[-1].startswith(said)
+    assert not list(tmp_path.iterdir())

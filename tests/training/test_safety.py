@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +97,29 @@ def test_a_full_disk_is_reported_before_the_save(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"0 MB free, and the checkpoint of step 20 needs 0 MB: .*; it resumes from step 10"):
         modes.load("train")(config, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "10").is_dir()
+
+
+def test_a_disk_that_fills_during_a_save_is_reported_at_once(tmp_path):
+    """A write fails in the background as on a full disk: the run ends long before its next save, and the last one is good."""
+    shape = {"network.width": 128, "network.depth": 2, "train.checkpoint_every": 200}
+    folder, run = tmp_path / "run", modes.load("train")
+    run(small(**shape), folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(
+            UserError, match=r"checkpoint was not saved in .*run/checkpoints \(File too large\): make room .* from step 20$"
+        ):
+            run(small(**shape, **{"train.steps": 600}), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert 200 <= read_metrics(folder)[-1]["step"] < 400
+
+
+def test_a_bug_in_a_save_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.ocp.args, "StandardSave", lambda state: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        modes.load("train")(small(), tmp_path / "run")
 
 
 def test_a_loss_far_above_that_of_predicting_zero_is_no_finished_run(tmp_path):

@@ -1,0 +1,1 @@
+"""Lists of runs: a file for each table or figure."""
