@@ -212,6 +212,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # A network evaluation is a forward pass of one example, or a backward pass to its input; a full backward pass is two.
     train.budget_evaluations = 0  # sets train.steps to the number that this budget pays for; 0: no budget
     train.batch_size = 512  # over all devices of all processes, and divisible by their number
+    train.accumulate = 1  # micro-batches in which a device computes its share of the batch, one after the other, to save memory
     train.learning_rate = 2e-3  # peak, Adam
     train.beta1 = 0.9  # Adam
     train.beta2 = 0.999  # Adam

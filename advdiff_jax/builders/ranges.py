@@ -93,6 +93,7 @@ RANGES = {
     "train.steps": _COUNT,
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,
+    "train.accumulate": _COUNT,
     "train.learning_rate": _POSITIVE,
     "train.beta1": "[0, 1)",
     "train.beta2": "[0, 1)",

@@ -166,13 +166,25 @@ def _check_batch(config):
             f"config.train.batch_size={batch_size} is not divisible by the {devices} devices: set "
             f"{batch_size // devices * devices or devices}"
         )
-    local = batch_size // devices
-    if "robust.group_size" in objective_spec(config).reads and local % group_size:
-        fitting = max(m for m in range(1, max(2, group_size + 1)) if local % m == 0)
+    local, parts = batch_size // devices, config.train.accumulate
+    where = f"config.train.batch_size={batch_size} on {devices} devices"
+    if local % parts:
         raise UserError(
-            f"config.robust.group_size={group_size} must divide the batch of a device, which is {local} "
-            f"(config.train.batch_size={batch_size} on {devices} devices): set {fitting}"
+            f"config.train.accumulate={parts} must divide the batch of a device, which is {local} ({where}): set "
+            f"{_largest_divisor(local, parts)}"
         )
+    local //= parts
+    if "robust.group_size" in objective_spec(config).reads and local % group_size:
+        part = "the batch of a device" if parts == 1 else "the micro-batch of a device"
+        where += "" if parts == 1 else f" in {parts} micro-batches"
+        raise UserError(
+            f"config.robust.group_size={group_size} must divide {part}, which is {local} ({where}): set "
+            f"{_largest_divisor(local, group_size)}"
+        )
+
+
+def _largest_divisor(number, limit):
+    return max(m for m in range(1, limit + 1) if number % m == 0)
 
 
 def _check_steps(config):

@@ -88,7 +88,9 @@ def train(
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     feed = parallel.shard(iterator)
     first_batch = next(feed)
-    compiled = parallel.compile_steps(step_schedule.shares(), steps, replicated, step_key, first_batch)
+    compiled = parallel.compile_steps(
+        step_schedule.shares(), steps, replicated, step_key, first_batch, micro_batches=cfg.accumulate
+    )
     flops = parallel.mean_flops(compiled)
 
     started = time.perf_counter()

@@ -12,6 +12,7 @@ from advdiff_jax import rng
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.training import noise_floor
+from advdiff_jax.training.accumulate import over_micro_batches
 from advdiff_jax.training.noise_floor import NoiseFloorStats
 from advdiff_jax.training.state import TrainState
 
@@ -40,13 +41,15 @@ def make_train_step(
             plain denoising steps: a penalty changes the error.
 
     Returns:
-        train_step(state, keys, batch): takes one typed key per example [B] and a batch of `data.batches`: `examples`
-        [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the objective
-        takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
+        train_step(state, keys, batch, micro_batches=1): takes one typed key per example [B] and a batch of `data.batches`:
+        `examples` [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the
+        objective takes as keyword arguments. The gradient runs on `micro_batches` equal parts in turn. Metrics are means over
+        the batch: `loss`, those of the objective, and `grad_norm`.
     """
     update = make_update(optimizer, ema_decay)
 
-    def loss_fn(params, stats, keys, x0, known):
+    def loss_fn(params, stats, keys, examples, known):
+        x0 = to_float(examples)
         t, objective_keys, dropout_keys = draw(keys, schedule)
 
         def predict(x, t, rows=slice(None)):
@@ -56,10 +59,13 @@ def make_train_step(
         loss, aux = objective_at(stats)(predict, objective_keys, x0, t, **known)
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
-    def train_step(state, keys, batch):
+    def train_step(state, keys, batch, micro_batches=1):
         known = {name: value for name, value in batch.items() if name != "examples"}
-        x0, stats = to_float(batch["examples"]), state.noise_floor
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, stats, keys, x0, known)
+        stats = state.noise_floor
+        gradient = over_micro_batches(
+            lambda params, *part: jax.grad(loss_fn, has_aux=True)(params, stats, *part), micro_batches
+        )
+        gradients, (aux, t) = gradient(state.params, keys, batch["examples"], known)
         error = aux.pop("noise_error", None)
         if error is not None and measure_until:
             updated = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
