@@ -48,6 +48,7 @@ HOST_KEYS = (
     "data.check_archives",
     "data.accept_changes",
     "train.accumulate",
+    "network.remat",
     "data.cache_dir",
     "evaluation.cache_dir",
 )

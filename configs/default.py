@@ -162,6 +162,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.heads = 4  # unet: attention heads
     network.dropout = 0.0  # unet: dropout rate in the residual blocks
     network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
+    network.remat = False  # unet: the backward pass computes each block again instead of keeping it, for memory
 
     # --- robust: the penalty of equivariance, invariance and jvp --------------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()

@@ -48,6 +48,7 @@ NETWORKS = {
             c.time_scale,
             dtype,
             outputs,
+            c.remat,
         ),
         reads=tuple(
             f"network.{key}"
@@ -59,6 +60,7 @@ NETWORKS = {
                 "heads",
                 "dropout",
                 "scale_shift",
+                "remat",
             )
         ),
     ),

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 TRAINING_KEYS = (
     "network.dropout",
     "network.dtype",
+    "network.remat",
     "diffusion.edm_log_mean",
     "diffusion.edm_log_std",
     "diffusion.vlb_weight",
