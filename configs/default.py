@@ -221,6 +221,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.decay = "cosine"  # cosine (to 0 at train.steps) | constant; after the warm-up
     train.clip_norm = 1.0  # bound on the global gradient norm, because the penalty's weight grows as t -> 0; 0: no bound
     train.ema_decay = 0.999  # decay of the averaged parameters, which draw the samples
+    train.more_ema_decays = ()  # decays of further averages; sampling.ema_decay chooses one after training
     train.log_every = 100  # steps between two rows of metrics.jsonl, each a mean over them
     train.checkpoint_every = 1000  # steps between checkpoints; the last step is always saved
     train.keep_checkpoints = 2  # number of checkpoints kept; older ones are removed
@@ -247,6 +248,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip], 1 for images; 0: no clipping
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = 0  # seeds the sampler
+    sampling.ema_decay = 0.0  # the average that draws: a decay in train.more_ema_decays; 0: that of train.ema_decay
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()

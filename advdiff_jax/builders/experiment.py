@@ -25,7 +25,7 @@ from advdiff_jax.diffusion.model import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
 from advdiff_jax.sampling.sample import prior
-from advdiff_jax.training import noise_floor, parallel
+from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.step import make_train_step
 from advdiff_jax.training.step_schedule import StepSchedule
 
@@ -132,6 +132,7 @@ def _build_steps(config, apply, process, step_schedule):
         "apply": apply,
         "schedule": process.schedule,
         "ema_decay": config.train.ema_decay,
+        "more_ema_decays": config.train.more_ema_decays,
         "average": parallel.average,
     }
     plain = make_train_step(
@@ -146,6 +147,12 @@ def _build_steps(config, apply, process, step_schedule):
             config, objective_at=objective_at, optimizer=optimizer, measure_until=0, **shared
         )
     return {False: plain, True: penalised}
+
+
+def sampling_params(config: ml_collections.ConfigDict, run: state.TrainState) -> Any:
+    """Returns the average of the parameters that draws the samples: the one with the decay `sampling.ema_decay`."""
+    more = dict(zip(config.train.more_ema_decays, run.more_ema, strict=True))
+    return more.get(config.sampling.ema_decay, run.ema_params)
 
 
 def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:

@@ -88,6 +88,7 @@ def resolve(
         config.train.steps = affordable_steps(config)
     _check_steps(config)
     _check_ascent(config)
+    _check_averages(config)
     return config.lock()
 
 
@@ -196,6 +197,19 @@ def _check_steps(config):
         raise UserError(
             f"config.robust.start_step={config.robust.start_step:g} leaves none of the {steps} steps{paid} to "
             f"config.objective={config.objective!r}: lower it"
+        )
+
+
+def _check_averages(config):
+    decays, chosen = (config.train.ema_decay, *config.train.more_ema_decays), config.sampling.ema_decay
+    if len(set(decays)) < len(decays):
+        raise UserError(
+            f"config.train.more_ema_decays={config.train.more_ema_decays} repeats a decay, or has "
+            f"config.train.ema_decay={config.train.ema_decay:g}: leave that out"
+        )
+    if chosen and chosen not in decays:
+        raise UserError(
+            f"config.sampling.ema_decay={chosen:g} is not an average of this run: set one of {', '.join(map(str, decays))}"
         )
 
 

@@ -68,4 +68,6 @@ def warm_start(
             "config.robust.start_step above 0"
         )
     params = before.ema_params
-    return lambda fresh: fresh._replace(params=params, ema_params=params, noise_floor=before.noise_floor)
+    return lambda fresh: fresh._replace(
+        params=params, ema_params=params, noise_floor=before.noise_floor, more_ema=tuple(params for _ in fresh.more_ema)
+    )

@@ -13,7 +13,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
-from advdiff_jax.builders.experiment import Experiment, build_experiment
+from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
 from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
 from advdiff_jax.diffusion import exact
@@ -55,7 +55,7 @@ def evaluate_run(
         report.html.
     """
     restored = restore_latest(folder, experiment.init, experiment.optimizer)
-    params, step = restored.state.ema_params, int(restored.state.step)
+    params, step = sampling_params(config, restored.state), int(restored.state.step)
     samples = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
     if jax.process_index() != 0:
         return out / "report.html"

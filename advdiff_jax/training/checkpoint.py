@@ -49,9 +49,18 @@ def _checksums(host_state: Any) -> dict[str, str]:
 
 
 def _as_saved(like: Any, saved: dict[str, Any]) -> Any:
-    """Returns `like` under the field names of the checkpoint whose leaves are named in `saved`."""
+    """Returns `like` in the layout of the checkpoint whose leaves are named in `saved`: its field names and its averages."""
+    if not like.more_ema:  # a reader takes what there is
+        count = len({leaf.partition("]")[0] for leaf in saved if leaf.startswith(".more_ema[")})
+        like = like._replace(more_ema=(like.ema_params,) * count)
     old = {new: name for new, name in OLD_FIELDS.items() if any(leaf.startswith(f".{name}.") for leaf in saved)}
-    return collections.namedtuple("Saved", [old.get(name, name) for name in like._fields])(*like) if old else like
+    return _without_empty(like, old)
+
+
+def _without_empty(state: Any, old: dict[str, str]) -> Any:
+    """Returns `state` with some fields under `old` names, and without `more_ema` if it is empty, as earlier versions save."""
+    fields = {old.get(name, name): value for name, value in state._asdict().items() if name != "more_ema" or value}
+    return collections.namedtuple("Saved", fields)(**fields)
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -93,7 +102,7 @@ class Checkpointer:
             replicated_state: a `TrainState` as `parallel.replicate` lays it out.
             meta: JSON values to save beside it.
         """
-        host = jax.device_get(parallel.first_replica(replicated_state))
+        host = _without_empty(jax.device_get(parallel.first_replica(replicated_state)), {})
         step = int(host.step)
         if step in self._manager.all_steps():
             return
@@ -145,7 +154,7 @@ class Checkpointer:
 
     def _restore_step(self, step: int, like: Any) -> Restored:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        current, like = like, _as_saved(like, meta["checksums"])
+        current, like = type(like), _as_saved(like, meta["checksums"])
         expected = {name: value.split(" ", 1)[1] for name, value in meta["checksums"].items()}
         wanted = {
             name: f"{leaf.dtype} {list(leaf.shape)}" for name, leaf in zip(_names(like), jax.tree.leaves(like), strict=True)
@@ -161,7 +170,7 @@ class Checkpointer:
         damaged = [name for name in found if found[name] != meta["checksums"][name]]
         if damaged:
             raise InvalidArgument(f"checksum mismatch in {damaged[0]} and {len(damaged) - 1} more arrays")
-        return Restored(type(current)(*host), meta)
+        return Restored(current(*host), meta)
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged steps, so that nothing is lost and training can write good ones in their place."""

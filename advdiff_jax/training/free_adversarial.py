@@ -12,7 +12,7 @@ As in the authors' code, delta starts at 0, so the first update is plain denoisi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ def make_free_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
+    more_ema_decays: Sequence[float] = (),
     *,
     updates: int = 3,
     ascend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
@@ -69,6 +70,7 @@ def make_free_step(
         optimizer: as there; its schedules must count `updates` calls per step.
         ema_decay: as there, but per update.
         average: as there; delta stays on its device.
+        more_ema_decays: as `ema_decay`.
         updates: K; static.
         ascend: built by `make_ascent`.
 
@@ -81,7 +83,7 @@ def make_free_step(
     """
     if updates < 1:
         raise InvalidArgument(f"need updates >= 1, got {updates}")
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, more_ema_decays)
 
     def loss_fn(params, delta, keys, x0):
         t, objective_keys, dropout_keys = draw(keys, schedule)  # the same in every update

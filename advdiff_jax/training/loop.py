@@ -36,7 +36,7 @@ def train(
     steps: dict[bool, Callable],
     optimizer: optax.GradientTransformation,
     title: str,
-    on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, params, between: None,
+    on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, replicated, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
@@ -54,7 +54,7 @@ def train(
         steps: whether a step has the penalty -> the pure step of `training.step`, built with `parallel.average`.
         optimizer: initialises the state; its state has the layout of the steps' optimisers.
         title: shown beside the progress.
-        on_sample: called with (step, replicated average parameters, between) every `train.sample_every` steps, after a
+        on_sample: called with (step, replicated state, between) every `train.sample_every` steps, after a
             checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
         noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
@@ -65,7 +65,7 @@ def train(
     """
     cfg = config.train
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    fresh = state.create(jax.jit(init)(init_key), optimizer)
+    fresh = state.create(jax.jit(init)(init_key), optimizer, len(cfg.more_ema_decays))
     checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.keep_checkpoints)
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
@@ -124,7 +124,7 @@ def train(
                 _raise_if(stop)
                 if cfg.sample_every and step % cfg.sample_every == 0 and step < step_schedule.total:
                     save(step)
-                    on_sample(step, replicated.ema_params, functools.partial(_raise_if, stop))
+                    on_sample(step, replicated, functools.partial(_raise_if, stop))
                 if step == step_schedule.total:
                     break
     finally:

@@ -1,7 +1,7 @@
 """The pure train step: (state, keys, batch) -> (state, metrics)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,6 +25,7 @@ def make_train_step(
     ema_decay: float,
     average: Callable = lambda tree: tree,
     measure_until: int = 0,
+    more_ema_decays: Sequence[float] = (),
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the train step.
 
@@ -39,6 +40,7 @@ def make_train_step(
         average: mean of a pytree over devices; the identity on one.
         measure_until: steps before this one add the batch's `noise_error` to the state's noise-floor statistics. They must be
             plain denoising steps: a penalty changes the error.
+        more_ema_decays: of the averages `more_ema` of the state.
 
     Returns:
         train_step(state, keys, batch, micro_batches=1): takes one typed key per example [B] and a batch of `data.batches`:
@@ -46,7 +48,7 @@ def make_train_step(
         objective takes as keyword arguments. The gradient runs on `micro_batches` equal parts in turn. Metrics are means over
         the batch: `loss`, those of the objective, and `grad_norm`.
     """
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, more_ema_decays)
 
     def loss_fn(params, stats, keys, examples, known):
         x0 = to_float(examples)
@@ -92,14 +94,20 @@ def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
     return StepDraws(schedule.training_time(rng.uniform(time_keys)), objective_keys, dropout_keys)
 
 
-def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
+def make_update(
+    optimizer: optax.GradientTransformation, ema_decay: float, more_ema_decays: Sequence[float] = ()
+) -> Callable[[TrainState, dict], TrainState]:
     """Builds update(state, gradients) -> the state after an optimiser and EMA update; `step` stays."""
 
     def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-        ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-        return state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
+
+        def averaged(ema, decay):
+            return optax.incremental_update(params, ema, 1.0 - jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step)))
+
+        more = tuple(averaged(ema, decay) for ema, decay in zip(state.more_ema, more_ema_decays, strict=True))
+        ema_params = averaged(state.ema_params, ema_decay)
+        return state._replace(params=params, opt_state=opt_state, ema_params=ema_params, more_ema=more)
 
     return update

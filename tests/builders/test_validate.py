@@ -105,6 +105,12 @@ def test_the_resolved_config_is_a_locked_copy_without_references():
         ("robust_adv", {"evaluation.diagnostics": ("inner",)}, r"config\.evaluation\.diagnostics='inner' is unknown"),
         ("pseudo_huber", {"baselines.huber_schedule": "cosine"}, r"huber_schedule='cosine' is unknown.*: set one of constant"),
         ("robust_fast", {"robust.group_size": 7}, r"group_size=7 must divide the batch of a device, which is 64 .*: set 4$"),
+        (
+            "ddpm",
+            {"train.more_ema_decays": (0.9, 0.999)},
+            r"more_ema_decays=\(0\.9, 0\.999\) repeats a decay, or has .*=0\.999",
+        ),
+        ("ddpm", {"sampling.ema_decay": 0.9}, r"sampling\.ema_decay=0\.9 is not an average of this run: set one of 0\.999$"),
         ("robust_adv", {"train.accumulate": 3}, r"accumulate=3 must divide the batch of a device, which is 64 .*: set 2$"),
         (
             "robust_fast",
