@@ -225,6 +225,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.log_every = 100  # steps between two rows of metrics.jsonl, each a mean over them
     train.checkpoint_every = 1000  # steps between checkpoints; the last step is always saved
     train.keep_checkpoints = 2  # number of checkpoints kept; older ones are removed
+    train.keep_every = 0  # checkpoints of every such step are kept as well, for ever; 0: none
     train.sample_every = 0  # steps between images of samples while training; 0: at the end only
     train.sample_count = 64  # samples in each of these images
 

@@ -104,6 +104,7 @@ RANGES = {
     "train.log_every": _COUNT,
     "train.checkpoint_every": _COUNT,
     "train.keep_checkpoints": _COUNT,
+    "train.keep_every": _INDEX,
     "train.sample_every": _INDEX,
     "train.sample_count": _COUNT,
     "sampling.steps": _COUNT,

@@ -193,6 +193,12 @@ def _check_steps(config):
     paid = ", the number that config.train.budget_evaluations pays for" if config.train.budget_evaluations else ""
     if config.train.decay == "cosine" and warmup >= steps:
         raise UserError(f"config.train.warmup_steps={warmup} must be smaller than config.train.steps={steps}{paid}: lower it")
+    every, saved = config.train.keep_every, config.train.checkpoint_every
+    if every % saved:
+        raise UserError(
+            f"config.train.keep_every={every} is not a multiple of config.train.checkpoint_every={saved}: set "
+            f"{-(-every // saved) * saved}"
+        )
     if config.objective != "denoising" and build_step_schedule(config, steps).start >= steps:
         raise UserError(
             f"config.robust.start_step={config.robust.start_step:g} leaves none of the {steps} steps{paid} to "

@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.training import parallel
@@ -46,6 +45,18 @@ def _checksums(host_state: Any) -> dict[str, str]:
         name: f"{zlib.crc32(np.ascontiguousarray(leaf)):08x} {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in zip(_names(host_state), jax.tree.leaves(host_state), strict=True)
     }
+
+
+class _Meta(dict):
+    """JSON values with the checksums of a state, computed when Orbax writes the JSON, which it does in the background."""
+
+    def __init__(self, values: dict[str, Any], state: Any):
+        super().__init__(values, checksums=None)
+        self._state = state
+
+    def items(self):
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), self._state)
+        return {**self, "checksums": _checksums(local)}.items()
 
 
 def _as_saved(like: Any, saved: dict[str, Any]) -> Any:
@@ -87,31 +98,34 @@ class Checkpointer:
     Args:
         directory: absolute path, created if missing.
         keep: how many checkpoints to keep.
+        keep_every: checkpoints of steps that this divides are kept for ever, too; 0: none.
         read_only: change nothing in `directory`.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int = 2, read_only: bool = False):
+    def __init__(self, directory: pathlib.Path, keep: int = 2, keep_every: int = 0, read_only: bool = False):
         self._directory, self._read_only = directory, read_only
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=not read_only, read_only=read_only)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, create=not read_only, read_only=read_only
+        )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
     def save(self, replicated_state: Any, meta: dict[str, Any]) -> None:
         """Saves in the background, under the state's own step; a step already saved is left unchanged.
 
+        The caller waits until the state is copied to the host, and for a save that is still under way. Checksums and the
+        writing of files wait for nobody, and hold a copy of the state on the device until the checksums are there.
+
         Args:
             replicated_state: a `TrainState` as `parallel.replicate` lays it out.
             meta: JSON values to save beside it.
         """
-        host = _without_empty(jax.device_get(parallel.first_replica(replicated_state)), {})
-        step = int(host.step)
+        step = int(parallel.first_replica(replicated_state.step))
         if step in self._manager.all_steps():
             return
-        # A global, replicated array shows Orbax that all processes hold the same values.
-        sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
-        state = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), host)
-        meta = {**meta, "checksums": _checksums(host)}
-        self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(host) if hasattr(leaf, "nbytes")))
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
+        state = parallel.as_global(_without_empty(replicated_state, {}))
+        self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(_Meta(meta, state)))
+        self._manager.save(step, args=args)
 
     def _check_disk(self, step: int, size: int) -> None:
         """Raises UserError now for a disk that the save in the background would fill."""
@@ -162,7 +176,7 @@ class Checkpointer:
         if expected != wanted:
             differing = sorted(name for name in expected.keys() | wanted.keys() if expected.get(name) != wanted.get(name))
             raise InvalidArgument(f"it is of another network or optimiser: {differing[0]} and {len(differing) - 1} more differ")
-        sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
+        sharding = parallel.replicated_sharding()
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
         host = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), state)

@@ -66,7 +66,7 @@ def train(
     cfg = config.train
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     fresh = state.create(jax.jit(init)(init_key), optimizer, len(cfg.more_ema_decays))
-    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.keep_checkpoints)
+    checkpointer = Checkpointer(workdir / "checkpoints", cfg.keep_checkpoints, cfg.keep_every)
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
     seconds_before = restored.meta["train_seconds"] if restored else 0.0

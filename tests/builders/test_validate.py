@@ -111,6 +111,7 @@ def test_the_resolved_config_is_a_locked_copy_without_references():
             r"more_ema_decays=\(0\.9, 0\.999\) repeats a decay, or has .*=0\.999",
         ),
         ("ddpm", {"sampling.ema_decay": 0.9}, r"sampling\.ema_decay=0\.9 is not an average of this run: set one of 0\.999$"),
+        ("ddpm", {"train.keep_every": 1500}, r"keep_every=1500 is not a multiple of .*checkpoint_every=1000: set 2000$"),
         ("robust_adv", {"train.accumulate": 3}, r"accumulate=3 must divide the batch of a device, which is 64 .*: set 2$"),
         (
             "robust_fast",
