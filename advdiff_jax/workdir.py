@@ -40,7 +40,7 @@ OLD_RESULTS = {"overfitting_": "inner_"}
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
-# How a host reads its data, not which data, and when a run gives up: it may go on with other values, from the same batch.
+# How a host reads its data and fits a step in its memory, and when a run gives up: it may go on with other values.
 HOST_KEYS = (
     "data.num_workers",
     "data.read_ahead",
@@ -48,6 +48,8 @@ HOST_KEYS = (
     "data.manual_dir",
     "data.check_archives",
     "data.accept_changes",
+    "train.accumulate",
+    "network.remat",
     "data.cache_dir",
     "evaluation.cache_dir",
     "train.accept_changes",

@@ -38,7 +38,9 @@ class _Step:
         batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=noise_std)[0]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
         arguments = self._state, self._key, self._batch
-        compiled = parallel.compile_steps(experiment.step_schedule.shares(), experiment.steps, *arguments)
+        compiled = parallel.compile_steps(
+            experiment.step_schedule.shares(), experiment.steps, *arguments, micro_batches=config.train.accumulate
+        )
         self.flops, self._parts = parallel.mean_flops(compiled), list(compiled.values())
         per_device = max(one.executable.memory_analysis().temp_size_in_bytes for one in self._parts)
         self.temp_bytes = per_device * jax.device_count()

@@ -164,6 +164,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.heads = 4  # unet: attention heads
     network.dropout = 0.0  # unet: dropout rate in the residual blocks
     network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
+    network.remat = False  # unet: the backward pass computes each block again instead of keeping it, for memory
 
     # --- robust: the penalty of equivariance, invariance and jvp --------------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()
@@ -214,6 +215,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # A network evaluation is a forward pass of one example, or a backward pass to its input; a full backward pass is two.
     train.budget_evaluations = 0  # sets train.steps to the number that this budget pays for; 0: no budget
     train.batch_size = 512  # over all devices of all processes, and divisible by their number
+    train.accumulate = 1  # micro-batches in which a device computes its share of the batch, one after the other, to save memory
     train.learning_rate = 2e-3  # peak, Adam
     train.beta1 = 0.9  # Adam
     train.beta2 = 0.999  # Adam
@@ -223,9 +225,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.max_skipped = 20  # updates in a row that are skipped, because they are not finite, before the run stops as diverged
     train.accept_changes = False  # resume an unfinished run with another learning_rate or clip_norm
     train.ema_decay = 0.999  # decay of the averaged parameters, which draw the samples
+    train.more_ema_decays = ()  # decays of further averages; sampling.ema_decay chooses one after training
     train.log_every = 100  # steps between two rows of metrics.jsonl, each a mean over them
     train.checkpoint_every = 1000  # steps between checkpoints; the last step is always saved
     train.keep_checkpoints = 2  # number of checkpoints kept; older ones are removed
+    train.keep_every = 0  # checkpoints of every such step are kept as well, for ever; 0: none
     train.sample_every = 0  # steps between images of samples while training; 0: at the end only
     train.sample_count = 64  # samples in each of these images
 
@@ -249,6 +253,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler
+    sampling.ema_decay = 0.0  # the average that draws: a decay in train.more_ema_decays; 0: that of train.ema_decay
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()

@@ -26,7 +26,7 @@ from advdiff_jax.diffusion.model import Model
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
 from advdiff_jax.sampling.sample import prior
-from advdiff_jax.training import noise_floor, parallel
+from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.step import make_train_step
 from advdiff_jax.training.step_schedule import StepSchedule
 
@@ -49,6 +49,7 @@ NETWORKS = {
             c.time_scale,
             dtype,
             outputs,
+            c.remat,
         ),
         reads=tuple(
             f"network.{key}"
@@ -60,6 +61,7 @@ NETWORKS = {
                 "heads",
                 "dropout",
                 "scale_shift",
+                "remat",
             )
         ),
     ),
@@ -135,6 +137,7 @@ def _build_steps(config, apply, evaluate_network, process, step_schedule):
         "apply": apply,
         "schedule": process.schedule,
         "ema_decay": config.train.ema_decay,
+        "more_ema_decays": config.train.more_ema_decays,
         "average": parallel.average,
     }
     plain = make_train_step(
@@ -150,6 +153,12 @@ def _build_steps(config, apply, evaluate_network, process, step_schedule):
             config, objective_at=objective_at, optimizer=optimizer, measure_until=0, **shared
         )
     return {False: plain, True: penalised}
+
+
+def sampling_params(config: ml_collections.ConfigDict, run: state.TrainState) -> Any:
+    """Returns the average of the parameters that draws the samples: the one with the decay `sampling.ema_decay`."""
+    more = dict(zip(config.train.more_ema_decays, run.more_ema, strict=True))
+    return more.get(config.sampling.ema_decay, run.ema_params)
 
 
 def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:

@@ -88,6 +88,7 @@ def resolve(
         config.train.steps = affordable_steps(config)
     _check_steps(config)
     _check_ascent(config)
+    _check_averages(config)
     return config.lock()
 
 
@@ -166,13 +167,25 @@ def _check_batch(config):
             f"config.train.batch_size={batch_size} is not divisible by the {devices} devices: set "
             f"{batch_size // devices * devices or devices}"
         )
-    local = batch_size // devices
-    if "robust.group_size" in objective_spec(config).reads and local % group_size:
-        fitting = max(m for m in range(1, max(2, group_size + 1)) if local % m == 0)
+    local, parts = batch_size // devices, config.train.accumulate
+    where = f"config.train.batch_size={batch_size} on {devices} devices"
+    if local % parts:
         raise UserError(
-            f"config.robust.group_size={group_size} must divide the batch of a device, which is {local} "
-            f"(config.train.batch_size={batch_size} on {devices} devices): set {fitting}"
+            f"config.train.accumulate={parts} must divide the batch of a device, which is {local} ({where}): set "
+            f"{_largest_divisor(local, parts)}"
         )
+    local //= parts
+    if "robust.group_size" in objective_spec(config).reads and local % group_size:
+        part = "the batch of a device" if parts == 1 else "the micro-batch of a device"
+        where += "" if parts == 1 else f" in {parts} micro-batches"
+        raise UserError(
+            f"config.robust.group_size={group_size} must divide {part}, which is {local} ({where}): set "
+            f"{_largest_divisor(local, group_size)}"
+        )
+
+
+def _largest_divisor(number, limit):
+    return max(m for m in range(1, limit + 1) if number % m == 0)
 
 
 def _check_steps(config):
@@ -180,10 +193,29 @@ def _check_steps(config):
     paid = ", the number that config.train.budget_evaluations pays for" if config.train.budget_evaluations else ""
     if config.train.decay == "cosine" and warmup >= steps:
         raise UserError(f"config.train.warmup_steps={warmup} must be smaller than config.train.steps={steps}{paid}: lower it")
+    every, saved = config.train.keep_every, config.train.checkpoint_every
+    if every % saved:
+        raise UserError(
+            f"config.train.keep_every={every} is not a multiple of config.train.checkpoint_every={saved}: set "
+            f"{-(-every // saved) * saved}"
+        )
     if config.objective != "denoising" and build_step_schedule(config, steps).start >= steps:
         raise UserError(
             f"config.robust.start_step={config.robust.start_step:g} leaves none of the {steps} steps{paid} to "
             f"config.objective={config.objective!r}: lower it"
+        )
+
+
+def _check_averages(config):
+    decays, chosen = (config.train.ema_decay, *config.train.more_ema_decays), config.sampling.ema_decay
+    if len(set(decays)) < len(decays):
+        raise UserError(
+            f"config.train.more_ema_decays={config.train.more_ema_decays} repeats a decay, or has "
+            f"config.train.ema_decay={config.train.ema_decay:g}: leave that out"
+        )
+    if chosen and chosen not in decays:
+        raise UserError(
+            f"config.sampling.ema_decay={chosen:g} is not an average of this run: set one of {', '.join(map(str, decays))}"
         )
 
 

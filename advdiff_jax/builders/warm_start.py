@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 TRAINING_KEYS = (
     "network.dropout",
     "network.dtype",
+    "network.remat",
     "diffusion.edm_log_mean",
     "diffusion.edm_log_std",
     "diffusion.vlb_weight",
@@ -67,4 +68,6 @@ def warm_start(
             "config.robust.start_step above 0"
         )
     params = before.ema_params
-    return lambda fresh: fresh._replace(params=params, ema_params=params, noise_floor=before.noise_floor)
+    return lambda fresh: fresh._replace(
+        params=params, ema_params=params, noise_floor=before.noise_floor, more_ema=tuple(params for _ in fresh.more_ema)
+    )

@@ -13,7 +13,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
-from advdiff_jax.builders.experiment import Experiment, build_experiment
+from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
 from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
 from advdiff_jax.data import pixels
@@ -56,18 +56,21 @@ def evaluate_run(
         report.html.
     """
     restored = restore_latest(folder, experiment.init, experiment.optimizer)
-    params, step = restored.state.ema_params, int(restored.state.step)
+    params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
-    samples, model = pixels.to_float(np.asarray(stored)), experiment.model(params)
+    samples = pixels.to_float(np.asarray(stored))
     share = jax.process_index(), jax.process_count()
-    found = [metrics.Evaluated(*one) for one in parallel.gather(metrics.evaluate(config, data, samples, model, share))]
+    found = [
+        metrics.Evaluated(*one)
+        for one in parallel.gather(metrics.evaluate(config, data, samples, experiment.model(params), share))
+    ]
     if jax.process_index() == 0:
-        _write_report(config, folder, out, data, experiment, restored, samples, model, found)
+        _write_report(config, folder, out, data, experiment, restored, samples, params, found)
     parallel.barrier("evaluated")  # the first process leaves last, and the others with it
     return out / "report.html"
 
 
-def _write_report(config, folder, out, data, experiment, restored, samples, model, found):
+def _write_report(config, folder, out, data, experiment, restored, samples, params, found):
     """Adds diagnostics to the metrics that all processes found, and writes report.html, then results.json."""
     title, plots, step = f"{config.name}:{config.variant}", out / "plots", int(restored.state.step)
     plots.mkdir(exist_ok=True)
@@ -78,7 +81,7 @@ def _write_report(config, folder, out, data, experiment, restored, samples, mode
     if missing := config.evaluation.num_samples - len(samples):
         results["nonfinite_samples"] = missing
     sections, warnings = [], []
-    predict = functools.partial(experiment.predict, restored.state.ema_params)
+    predict, model = functools.partial(experiment.predict, params), experiment.model(params)
     inputs = DiagnosticInputs(samples, data, predict, level, plots)
     for name, spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").items():
         diagnosis = metrics.attempt(name, functools.partial(spec.compute, config, inputs), failures)

@@ -12,7 +12,7 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, build_data
-from advdiff_jax.builders.experiment import Experiment, build_experiment
+from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import preview
@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     data = build_data(config)
     experiment = build_experiment(config, data.train.shape[1:])
     state = restore_latest(folder, experiment.init, experiment.optimizer).state
-    draw(config, data, experiment, out, int(state.step), parallel.replicate(state.ema_params))
+    draw(config, data, experiment, out, int(state.step), parallel.replicate(sampling_params(config, state)))
     return image_path(out, int(state.step))
 
 

@@ -1,7 +1,6 @@
 """`--mode=train`: trains or resumes a run, then samples, evaluates and writes the report."""
 
 import contextlib
-import functools
 import json
 import logging
 import pathlib
@@ -11,7 +10,7 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import build_data, build_noise_std
-from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.warm_start import warm_start
@@ -44,6 +43,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     start = warm_start(config, experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
+
+    def on_sample(step, replicated, between):
+        params = sampling_params(config, replicated)
+        sample.draw(config, data, experiment, folder, step, params, between, config.train.sample_count)
+
     with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
         if jax.process_index() == 0:
             _check_data(config, data, folder)
@@ -58,7 +62,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             experiment.steps,
             experiment.optimizer,
             title,
-            on_sample=functools.partial(sample.draw, config, data, experiment, folder, count=config.train.sample_count),
+            on_sample=on_sample,
             warm_start=start,
             noise_std=noise_std,
         )

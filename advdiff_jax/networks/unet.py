@@ -32,6 +32,7 @@ class UNet(nn.Module):
         time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
         dtype: compute dtype; parameters and output are float32.
         outputs: output channels over input channels; 2 if the variance is learnt as well.
+        remat: the backward pass computes the inside of each block again instead of keeping it.
 
     Raises:
         InvalidArgument: there is no level, H or W is not divisible by 2^(levels - 1), no level has a height in
@@ -48,14 +49,19 @@ class UNet(nn.Module):
     time_scale: float = 1000.0
     dtype: jnp.dtype = jnp.float32
     outputs: int = 1
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
         self._check(x.shape[1], x.shape[2])
         embedding = self._embed(t)
 
+        def residual(h, features, name):
+            kind = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock
+            return kind(features, self.dropout, self.scale_shift, self.dtype, name=name)(h, embedding, train)
+
         def block(h, features, name):
-            h = ResBlock(features, self.dropout, self.scale_shift, self.dtype, name=name)(h, embedding, train)
+            h = residual(h, features, name)
             return self._attend(h, f"{name}_attention") if h.shape[1] in self.attention_resolutions else h
 
         h = conv3x3(self.base_channels, self.dtype, name="conv_in")(x)
@@ -69,9 +75,9 @@ class UNet(nn.Module):
                 skips.append(h)
 
         bottom = self.channel_mults[-1] * self.base_channels
-        h = ResBlock(bottom, self.dropout, self.scale_shift, self.dtype, name="middle_0")(h, embedding, train)
+        h = residual(h, bottom, "middle_0")
         h = self._attend(h, "middle_attention")
-        h = ResBlock(bottom, self.dropout, self.scale_shift, self.dtype, name="middle_1")(h, embedding, train)
+        h = residual(h, bottom, "middle_1")
 
         for level, mult in reversed(list(enumerate(self.channel_mults))):
             for i in range(self.res_blocks + 1):
@@ -115,4 +121,5 @@ class UNet(nn.Module):
         return nn.Dense(width, dtype=self.dtype, name="time_1")(h)
 
     def _attend(self, h, name):
-        return SelfAttention(self.heads, self.dtype, name=name)(h)
+        kind = nn.remat(SelfAttention) if self.remat else SelfAttention
+        return kind(self.heads, self.dtype, name=name)(h)

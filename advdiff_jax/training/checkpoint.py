@@ -19,7 +19,6 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.training import parallel
@@ -53,10 +52,31 @@ def _checksums(host_state: Any) -> dict[str, str]:
     }
 
 
+class _Meta(dict):
+    """JSON values with the checksums of a state, computed when Orbax writes the JSON, which it does in the background."""
+
+    def __init__(self, values: dict[str, Any], state: Any):
+        super().__init__(values, checksums=None)
+        self._state = state
+
+    def items(self):
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), self._state)
+        return {**self, "checksums": _checksums(local)}.items()
+
+
 def _as_saved(like: Any, saved: dict[str, Any]) -> Any:
-    """Returns `like` under the field names of the checkpoint whose leaves are named in `saved`."""
+    """Returns `like` in the layout of the checkpoint whose leaves are named in `saved`: its field names and its averages."""
+    if not like.more_ema:  # a reader takes what there is
+        count = len({leaf.partition("]")[0] for leaf in saved if leaf.startswith(".more_ema[")})
+        like = like._replace(more_ema=(like.ema_params,) * count)
     old = {new: name for new, name in OLD_FIELDS.items() if any(leaf.startswith(f".{name}.") for leaf in saved)}
-    return collections.namedtuple("Saved", [old.get(name, name) for name in like._fields])(*like) if old else like
+    return _without_empty(like, old)
+
+
+def _without_empty(state: Any, old: dict[str, str]) -> Any:
+    """Returns `state` with some fields under `old` names, and without `more_ema` if it is empty, as earlier versions save."""
+    fields = {old.get(name, name): value for name, value in state._asdict().items() if name != "more_ema" or value}
+    return collections.namedtuple("Saved", fields)(**fields)
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -83,17 +103,23 @@ class Checkpointer:
     Args:
         directory: absolute path, created if missing.
         keep: how many checkpoints to keep.
+        keep_every: checkpoints of steps that this divides are kept for ever, too; 0: none.
         read_only: change nothing in `directory`.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int = 2, read_only: bool = False):
+    def __init__(self, directory: pathlib.Path, keep: int = 2, keep_every: int = 0, read_only: bool = False):
         self._directory, self._read_only = directory, read_only
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=not read_only, read_only=read_only)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, create=not read_only, read_only=read_only
+        )
         self._manager = ocp.CheckpointManager(directory, options=options)
         self._is_saving = False
 
     def save(self, replicated_state: Any, meta: dict[str, Any]) -> None:
         """Saves in the background, under the state's own step; a step already saved is left unchanged.
+
+        The caller waits until the state is copied to the host, and for a save that is still under way. Checksums and the
+        writing of files wait for nobody, and hold a copy of the state on the device until the checksums are there.
 
         Args:
             replicated_state: a `TrainState` as `parallel.replicate` lays it out.
@@ -102,17 +128,14 @@ class Checkpointer:
         Raises:
             UserError: the disk is too full, or the save before has failed for the disk's sake.
         """
-        host = jax.device_get(parallel.first_replica(replicated_state))
-        step = int(host.step)
+        step = int(parallel.first_replica(replicated_state.step))
         if step in self._manager.all_steps():
             return
-        # A global, replicated array shows Orbax that all processes hold the same values.
-        sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
-        state = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), host)
-        meta = {**meta, "checksums": _checksums(host)}
-        self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(host) if hasattr(leaf, "nbytes")))
+        state = parallel.as_global(_without_empty(replicated_state, {}))
+        self._check_disk(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(_Meta(meta, state)))
         with self._disk_errors():  # also those of the save before, for which this waits
-            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
+            self._manager.save(step, args=args)
         self._is_saving = True
 
     def check(self) -> None:
@@ -181,7 +204,7 @@ class Checkpointer:
 
     def _restore_step(self, step: int, like: Any) -> Restored:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        current, like = like, _as_saved(like, meta["checksums"])
+        current, like = type(like), _as_saved(like, meta["checksums"])
         expected = {name: value.split(" ", 1)[1] for name, value in meta["checksums"].items()}
         wanted = {
             name: f"{leaf.dtype} {list(leaf.shape)}" for name, leaf in zip(_names(like), jax.tree.leaves(like), strict=True)
@@ -189,7 +212,7 @@ class Checkpointer:
         if expected != wanted:
             differing = sorted(name for name in expected.keys() | wanted.keys() if expected.get(name) != wanted.get(name))
             raise InvalidArgument(f"it is of another network or optimiser: {differing[0]} and {len(differing) - 1} more differ")
-        sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (parallel.AXIS,)), PartitionSpec())
+        sharding = parallel.replicated_sharding()
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
         host = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), state)
@@ -200,7 +223,7 @@ class Checkpointer:
         floats = ((name, leaf) for name, leaf in zip(found, jax.tree.leaves(host), strict=True) if leaf.dtype.kind in "fV")
         if infinite := [name for name, leaf in floats if not np.all(np.isfinite(leaf.astype(np.float32)))]:
             raise InvalidArgument(f"values that are not finite in {infinite[0]} and {len(infinite) - 1} more arrays")
-        return Restored(type(current)(*host), meta)
+        return Restored(current(*host), meta)
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged steps, so that nothing is lost and training can write good ones in their place."""

@@ -11,8 +11,9 @@ As in the authors' code, delta starts at 0, so the first update is plain denoisi
 `adv_lr` and `max_norm` are in VP state units, as radii are; `scale` carries them to the process at hand.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from advdiff_jax.diffusion.schedules import Schedule, bcast
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.objectives.denoising import mean_square
 from advdiff_jax.perturbation.ball import L2
+from advdiff_jax.training.accumulate import over_micro_batches
 from advdiff_jax.training.state import TrainState
 from advdiff_jax.training.step import draw, make_update
 
@@ -55,6 +57,7 @@ def make_free_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
+    more_ema_decays: Sequence[float] = (),
     *,
     updates: int = 3,
     ascend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
@@ -68,33 +71,39 @@ def make_free_step(
         optimizer: as there; its schedules must count `updates` calls per step.
         ema_decay: as there, but per update.
         average: as there; delta stays on its device.
+        more_ema_decays: as `ema_decay`.
         updates: K; static.
         ascend: built by `make_ascent`.
 
     Returns:
-        train_step(state, keys, batch): metrics are those of the last update, and `delta_rms` of its perturbation.
+        train_step(state, keys, batch, micro_batches=1): metrics are those of the last update, and `delta_rms` of its
+        perturbation.
 
     Raises:
         InvalidArgument: `updates` < 1.
     """
     if updates < 1:
         raise InvalidArgument(f"need updates >= 1, got {updates}")
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, more_ema_decays)
 
-    def loss_fn(params, delta, objective, keys, x0):
+    def loss_fn(objective, params, delta, keys, x0):
         t, objective_keys, dropout_keys = draw(keys, schedule)  # the same in every update
         loss, aux = objective(lambda x, t: apply(params, x, t, dropout_keys), objective_keys, x0, t, delta)
-        # Examples do not interact: row i of delta's gradient is example i's own over B, and the ascent normalises it.
         return jnp.mean(loss), {"loss": loss, **aux}
 
-    gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
+    def gradient_fn(objective, params, delta, keys, x0):
+        loss = functools.partial(loss_fn, objective)
+        (of_params, of_delta), aux = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, delta, keys, x0)
+        # Examples do not interact: row i of delta's gradient is example i's own over the count, and the ascent normalises it.
+        return of_params, (of_delta, aux)
 
-    def train_step(state, keys, batch):
+    def train_step(state, keys, batch, micro_batches=1):
+        gradient = over_micro_batches(functools.partial(gradient_fn, objective_at(state)), micro_batches)
         x0 = to_float(batch["examples"])
         scales = schedule.scale(draw(keys, schedule).t)
         delta = jnp.zeros_like(x0)
         for number in range(updates):  # unrolled: K is small, and the compiler counts the FLOPs of a loop's body once
-            (of_params, of_delta), aux = gradient(state.params, delta, objective_at(state), keys, x0)
+            of_params, (of_delta, aux) = gradient(state.params, delta, keys, x0)
             aux["delta_rms"] = jnp.sqrt(mean_square(delta))
             of_params, metrics = average((of_params, jax.tree.map(jnp.mean, aux)))
             state, skipped = update(state, of_params)

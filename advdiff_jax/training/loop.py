@@ -40,7 +40,7 @@ def train(
     steps: dict[bool, Callable],
     optimizer: optax.GradientTransformation,
     title: str,
-    on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, params, between: None,
+    on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, replicated, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
@@ -58,7 +58,7 @@ def train(
         steps: whether a step has the penalty -> the pure step of `training.step`, built with `parallel.average`.
         optimizer: initialises the state; its state has the layout of the steps' optimisers.
         title: shown beside the progress.
-        on_sample: called with (step, replicated average parameters, between) every `train.sample_every` steps, after a
+        on_sample: called with (step, replicated state, between) every `train.sample_every` steps, after a
             checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
         noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
@@ -69,8 +69,8 @@ def train(
     """
     cfg = config.train
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    fresh = state.create(jax.jit(init)(init_key), optimizer)
-    checkpointer = Checkpointer(workdir / "checkpoints", keep=cfg.keep_checkpoints)
+    fresh = state.create(jax.jit(init)(init_key), optimizer, len(cfg.more_ema_decays))
+    checkpointer = Checkpointer(workdir / "checkpoints", cfg.keep_checkpoints, cfg.keep_every)
     restored = checkpointer.restore(fresh)
     first_step = int(restored.state.step) if restored else 0
     seconds_before = restored.meta["train_seconds"] if restored else 0.0
@@ -95,7 +95,8 @@ def train(
     try:
         feed = parallel.shard(iterator)
         first_batch = next(feed)
-        compiled = parallel.compile_steps(step_schedule.shares(), steps, replicated, step_key, first_batch)
+        shares = step_schedule.shares()
+        compiled = parallel.compile_steps(shares, steps, replicated, step_key, first_batch, micro_batches=cfg.accumulate)
         flops = parallel.mean_flops(compiled)
         clock = _Clock(seconds_before)
         step, window = first_step, []
@@ -124,7 +125,7 @@ def train(
                     raise KeyboardInterrupt
                 if sampling:
                     with clock.paused():
-                        on_sample(step, replicated.ema_params, functools.partial(_raise_if, stop, step))
+                        on_sample(step, replicated, functools.partial(_raise_if, stop, step))
                 if last:
                     break
     finally:

@@ -44,11 +44,12 @@ def average(tree: Any) -> Any:
     return jax.lax.pmean(tree, AXIS)
 
 
-def parallel_train_step(train_step: Callable) -> Callable:
-    """Maps `train_step(state, keys, batch)` over devices.
+def parallel_train_step(train_step: Callable, micro_batches: int = 1) -> Callable:
+    """Maps `train_step(state, keys, batch, micro_batches)` over devices.
 
     Args:
         train_step: the pure step, built with `average` of this module.
+        micro_batches: parts of a device's share of the batch, which run in turn.
 
     Returns:
         step(state, base_key, batch) -> (state, metrics). The state is replicated and donated, `base_key` is one typed key for
@@ -57,7 +58,8 @@ def parallel_train_step(train_step: Callable) -> Callable:
 
     def device_step(state, base_key, batch):
         count = jax.tree.leaves(batch)[0].shape[0]
-        return train_step(state, _example_keys(jax.random.fold_in(base_key, state.step), count), batch)
+        keys = _example_keys(jax.random.fold_in(base_key, state.step), count)
+        return train_step(state, keys, batch, micro_batches=micro_batches)
 
     return jax.pmap(device_step, axis_name=AXIS, in_axes=(0, None, 0), donate_argnums=0)
 
@@ -68,32 +70,40 @@ class CompiledStep(NamedTuple):
     Attributes:
         share: of all steps of the run, in [0, 1].
         step: the mapped step, which finds its program compiled. It is called because a compiled pmap refuses several processes.
-        executable: the compiled program, for its cost analysis.
+        executable: the compiled program, for its memory analysis.
+        flops: floating-point operations of a step on one device, as the compiler counts them.
     """
 
     share: float
     step: Callable
     executable: Any
+    flops: float
 
 
-def compile_steps(shares: dict[bool, float], steps: dict[bool, Callable], *arguments) -> dict[bool, CompiledStep]:
+def compile_steps(
+    shares: dict[bool, float], steps: dict[bool, Callable], *arguments, micro_batches: int = 1
+) -> dict[bool, CompiledStep]:
     """Maps and compiles each kind of step that a run takes.
 
     Args:
         shares: whether a step has the penalty -> share of all steps, for the kinds that the run takes.
         steps: whether a step has the penalty -> the pure step.
         *arguments: example arguments of a mapped step.
+        micro_batches: as for `parallel_train_step`.
     """
     compiled = {}
     for kind, share in shares.items():
-        step = parallel_train_step(steps[kind])
-        compiled[kind] = CompiledStep(share, step, step.lower(*arguments).compile())
+        step = parallel_train_step(steps[kind], micro_batches)
+        executable = step.lower(*arguments).compile()
+        # The compiler counts the body of a loop once, so the work of micro-batches is counted on the whole batch.
+        counted = executable if micro_batches == 1 else parallel_train_step(steps[kind]).lower(*arguments)
+        compiled[kind] = CompiledStep(share, step, executable, counted.cost_analysis()["flops"])
     return compiled
 
 
 def mean_flops(compiled: dict[bool, CompiledStep]) -> float:
     """Returns the floating-point operations per step on all devices, averaged over the run's steps."""
-    return sum(one.share * one.executable.cost_analysis()["flops"] for one in compiled.values()) * jax.device_count()
+    return sum(one.share * one.flops for one in compiled.values()) * jax.device_count()
 
 
 def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., Iterator[np.ndarray]]:
@@ -231,6 +241,25 @@ def replicate(tree: Any) -> Any:
     """Puts a copy of every leaf on each local device: [...] -> [local devices, ...], the layout of pmap."""
     sharding, count = _local_sharding(), jax.local_device_count()
     return jax.tree.map(lambda x: jax.device_put(jnp.broadcast_to(x, (count, *jnp.shape(x))), sharding), tree)
+
+
+def replicated_sharding() -> NamedSharding:
+    """Returns the layout of a global array of which each device of each process holds a copy."""
+    return NamedSharding(Mesh(np.asarray(jax.devices()), (AXIS,)), PartitionSpec())
+
+
+def as_global(tree: Any) -> Any:
+    """Copies the replicas of a tree, on their devices, into global arrays: [local devices, ...] -> [...].
+
+    The copies outlive a donation of the tree, and show a writer that all processes hold the same values.
+    """
+    sharding = replicated_sharding()
+
+    def gathered(x):
+        copies = [shard.data.squeeze(0) for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(copies[0].shape, sharding, copies)
+
+    return jax.tree.map(gathered, tree)
 
 
 def first_replica(tree: Any) -> Any:

@@ -18,6 +18,7 @@ class TrainState(NamedTuple):
         opt_state: state of the optax optimiser.
         ema_params: exponential moving average of `params`, used for sampling.
         noise_floor: how much noise variance the model explains at each noise level, measured in plain denoising steps.
+        more_ema: further averages of `params`, each with a decay of its own.
     """
 
     step: jax.Array
@@ -25,9 +26,11 @@ class TrainState(NamedTuple):
     opt_state: Any
     ema_params: Any
     noise_floor: noise_floor.NoiseFloorStats
+    more_ema: tuple[Any, ...] = ()
 
 
-def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step; the average starts at the initial parameters."""
-    copied = jax.tree.map(jnp.copy, params)  # the state is donated: no two leaves may share a buffer
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copied, noise_floor.create())
+def create(params: Any, optimizer: optax.GradientTransformation, more_ema: int = 0) -> TrainState:
+    """Returns the state before the first step; the averages, `more_ema` of them besides the first, start at `params`."""
+    # The state is donated: no two leaves may share a buffer.
+    first, *more = (jax.tree.map(jnp.copy, params) for _ in range(1 + more_ema))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first, noise_floor.create(), tuple(more))

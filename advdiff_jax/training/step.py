@@ -1,7 +1,7 @@
 """The pure train step: (state, keys, batch) -> (state, metrics)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from advdiff_jax import rng
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.training import noise_floor
+from advdiff_jax.training.accumulate import over_micro_batches
 from advdiff_jax.training.state import TrainState
 
 
@@ -24,6 +25,7 @@ def make_train_step(
     average: Callable = lambda tree: tree,
     measure_until: int = 0,
     evaluate: Callable[..., jax.Array] | None = None,
+    more_ema_decays: Sequence[float] = (),
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the train step.
 
@@ -40,16 +42,19 @@ def make_train_step(
             plain denoising steps by the square: a penalty or another criterion changes the error.
         evaluate: (params, x [B, ...], t [B]) -> prediction without dropout, whose error is measured, at the price of a forward
             pass; None: `apply` has no dropout.
+        more_ema_decays: of the averages `more_ema` of the state.
 
     Returns:
-        train_step(state, keys, batch): takes one typed key per example [B] and a batch of `data.batches`: `examples`
-        [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the objective
-        takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`; and
-        `skipped`, 1 where the update was not finite and the state, but for its step, stayed.
+        train_step(state, keys, batch, micro_batches=1): takes one typed key per example [B] and a batch of `data.batches`:
+        `examples` [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the
+        objective takes as keyword arguments. The gradient runs on `micro_batches` equal parts in turn. Metrics are means over
+        the batch: `loss`, those of the objective, and `grad_norm`; and `skipped`, 1 where the update was not finite and the
+        state, but for its step, stayed.
     """
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, more_ema_decays)
 
-    def loss_fn(params, objective, keys, x0, known):
+    def loss_fn(objective, params, keys, examples, known):
+        x0 = to_float(examples)
         t, objective_keys, dropout_keys = draw(keys, schedule)
 
         def predict(x, t, rows=slice(None)):
@@ -58,15 +63,15 @@ def make_train_step(
 
         loss, aux = objective(predict, objective_keys, x0, t, **known)
         if measure_until and evaluate:
-            aux["noise_error"] = objective(functools.partial(evaluate, params), objective_keys, x0, t, **known)[1][
-                "noise_error"
-            ]
+            _, measured = objective(functools.partial(evaluate, params), objective_keys, x0, t, **known)
+            aux["noise_error"] = measured["noise_error"]
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
-    def train_step(state, keys, batch):
+    def train_step(state, keys, batch, micro_batches=1):
         known = {name: value for name, value in batch.items() if name != "examples"}
-        x0, stats = to_float(batch["examples"]), state.noise_floor
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, objective_at(state), keys, x0, known)
+        stats, loss = state.noise_floor, functools.partial(loss_fn, objective_at(state))
+        gradient = over_micro_batches(jax.grad(loss, has_aux=True), micro_batches)
+        gradients, (aux, t) = gradient(state.params, keys, batch["examples"], known)
         error = aux.pop("noise_error", None)
         gradients, metrics = average((gradients, jax.tree.map(jnp.mean, aux)))
         metrics["grad_norm"] = optax.tree.norm(gradients)
@@ -95,7 +100,7 @@ def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
 
 
 def make_update(
-    optimizer: optax.GradientTransformation, ema_decay: float
+    optimizer: optax.GradientTransformation, ema_decay: float, more_ema_decays: Sequence[float] = ()
 ) -> Callable[[TrainState, Any], tuple[TrainState, jax.Array]]:
     """Builds update(state, gradients) -> (the state after an optimiser and EMA update, 0); `step` stays.
 
@@ -106,9 +111,13 @@ def make_update(
     def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-        ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-        moved = state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
+
+        def averaged(ema, decay):
+            return optax.incremental_update(params, ema, 1.0 - jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step)))
+
+        more = tuple(averaged(ema, decay) for ema, decay in zip(state.more_ema, more_ema_decays, strict=True))
+        ema_params = averaged(state.ema_params, ema_decay)
+        moved = state._replace(params=params, opt_state=opt_state, ema_params=ema_params, more_ema=more)
         # A select, and no `jax.lax.cond`: it fuses with the update, and needs no second copy of the state.
         finite = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(optax.tree.norm(updates))
         return jax.tree.map(functools.partial(jnp.where, finite), moved, state), 1.0 - finite

@@ -111,6 +111,19 @@ def test_the_resolved_config_is_a_locked_copy_without_references():
         ("robust_adv", {"evaluation.diagnostics": ("inner",)}, r"config\.evaluation\.diagnostics='inner' is unknown"),
         ("pseudo_huber", {"baselines.huber_schedule": "cosine"}, r"huber_schedule='cosine' is unknown.*: set one of constant"),
         ("robust_fast", {"robust.group_size": 7}, r"group_size=7 must divide the batch of a device, which is 64 .*: set 4$"),
+        (
+            "ddpm",
+            {"train.more_ema_decays": (0.9, 0.999)},
+            r"more_ema_decays=\(0\.9, 0\.999\) repeats a decay, or has .*=0\.999",
+        ),
+        ("ddpm", {"sampling.ema_decay": 0.9}, r"sampling\.ema_decay=0\.9 is not an average of this run: set one of 0\.999$"),
+        ("ddpm", {"train.keep_every": 1500}, r"keep_every=1500 is not a multiple of .*checkpoint_every=1000: set 2000$"),
+        ("robust_adv", {"train.accumulate": 3}, r"accumulate=3 must divide the batch of a device, which is 64 .*: set 2$"),
+        (
+            "robust_fast",
+            {"train.accumulate": 8},
+            r"group_size=16 must divide the micro-batch of a device, which is 8 \(.* on 8 devices in 8 micro-batches\): set 8$",
+        ),
         ("robust_adv", {"train.batch_size": 12}, r"train\.batch_size=12 is not divisible by the 8 devices: set 8$"),
         ("robust_adv", {"train.batch_size": 4}, r"train\.batch_size=4 is not divisible by the 8 devices: set 8$"),
         (

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.networks.layers import sinusoidal_embedding
@@ -81,6 +82,21 @@ def test_heads_need_not_divide_the_channels_of_a_level_without_attention():
     network = UNet(**SMALL | {"heads": 16})  # level 0 has 8 channels
     out = jax.eval_shape(network.init_with_output, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros((1,)))[0]
     assert out.shape == (1, 8, 8, 1)
+
+
+def test_rematerialisation_computes_blocks_again_and_changes_nothing_else():
+    x, t = jax.random.normal(KEY, (2, 8, 8, 1)), jnp.array([0.2, 0.7])
+    networks = [UNet(**SMALL, dropout=0.2, remat=remat) for remat in (False, True)]
+    params = [random_params(network, x) for network in networks]
+    assert jax.tree.structure(params[0]) == jax.tree.structure(params[1])  # a checkpoint fits both
+    steps = []
+    for network in networks:
+        loss = lambda params, x, network=network: jnp.mean(network.apply(params, x, t, True, rngs={"dropout": KEY}) ** 2)
+        steps.append(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(params[0], x).compile())
+    kept, again = (ravel_pytree(step(params[0], x))[0] for step in steps)
+    assert jnp.linalg.norm(again - kept) < 1e-6 * jnp.linalg.norm(kept)
+    flops = [step.cost_analysis()["flops"] for step in steps]
+    assert 1.1 < flops[1] / flops[0] < 4 / 3  # a forward pass more for the three of a gradient, but for what is no block
 
 
 def test_mlp():

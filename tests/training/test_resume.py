@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import pytest
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
-from advdiff_jax.training import noise_floor, parallel, state
+from advdiff_jax.training import checkpoint, noise_floor, parallel, state
 from advdiff_jax.training.checkpoint import Checkpointer, has_checkpoint, restore_latest
 from advdiff_jax.training.log import read_metrics
 from configs import plane3d
@@ -140,6 +141,33 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(saved, how, c
     assert restore(saved).state.step == 3
 
 
+def test_the_last_checkpoints_and_every_such_step_are_kept(tmp_path):
+    checkpointer = Checkpointer(tmp_path / "checkpoints", keep=2, keep_every=4)
+    for step in range(2, 16, 2):
+        checkpointer.save(parallel.replicate(small_state(step)), {})
+    checkpointer.close()
+    assert sorted(int(child.name) for child in (tmp_path / "checkpoints").iterdir()) == [4, 8, 12, 14]
+
+
+def test_training_goes_on_while_a_checkpoint_is_verified_and_written(tmp_path, monkeypatch):
+    """The state is donated to the next step as soon as `save` returns, before there are any checksums."""
+    goes_on, whole = threading.Event(), checkpoint._checksums
+
+    def checksums(host_state):
+        assert goes_on.wait(timeout=60)
+        return whole(host_state)
+
+    monkeypatch.setattr(checkpoint, "_checksums", checksums)
+    checkpointer, run = Checkpointer(tmp_path / "checkpoints"), parallel.replicate(small_state(3))
+    checkpointer.save(run, {})
+    jax.block_until_ready(jax.pmap(lambda run: jax.tree.map(lambda x: x + 1, run), donate_argnums=0)(run))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run))
+    goes_on.set()
+    checkpointer.close()
+    restored = restore(tmp_path / "checkpoints").state
+    jax.tree.map(np.testing.assert_array_equal, restored, small_state(3))
+
+
 def test_nothing_but_damage_is_the_users_to_mend(saved):
     for step in (1, 2, 3):
         damage(saved, step, "flipped byte")
@@ -184,7 +212,7 @@ def test_a_checkpoint_with_the_earlier_field_names_is_restored(tmp_path):
     values = jax.tree.map(lambda leaf: (jnp.arange(leaf.size).reshape(leaf.shape) + 2).astype(leaf.dtype), fresh)
     values = values._replace(step=jnp.int32(5))
     checkpointer = Checkpointer(tmp_path / "checkpoints")
-    checkpointer.save(parallel.replicate(EarlierState(*values)), {"train_seconds": 7.0})
+    checkpointer.save(parallel.replicate(EarlierState(*values[:5])), {"train_seconds": 7.0})
     checkpointer.close()
     assert has_checkpoint(tmp_path)
 
