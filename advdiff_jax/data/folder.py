@@ -20,7 +20,7 @@ from advdiff_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 FEWEST = 4  # images; an evaluation compares at least so many
-_RULES = 1  # of the check; findings of other rules are not used
+_RULES = 2  # of the check; findings of other rules are not used
 _ARCHIVES = ("zip", "tar")
 _DARK = 0.25  # share of the range below which a deep file may have fewer bits than its format
 

@@ -2,7 +2,9 @@
 
 import io
 import os
+import pathlib
 import pickle
+import shutil
 import tarfile
 import zipfile
 
@@ -210,10 +212,27 @@ def test_archives_that_are_damaged_compressed_or_locked(tmp_path):
     assert len(members.read([1, 2, 3, 4])) == 4
 
 
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_an_archive_that_is_written_anew_is_not_read_on(tmp_path, suffix):
+    put(tmp_path / "in", "a.png", "b.png", data=b"12345")
+    archive = pathlib.Path(shutil.make_archive(str(tmp_path / "x"), suffix, tmp_path / "in"))
+    members = file_records.Members(tmp_path, listing.list_archives(tmp_path, [archive.name]).entries)
+    assert members.read([0, 1]) == [b"12345"] * 2
+    before = archive.read_bytes()
+    archive.write_bytes(before.replace(b"12345", b"54321"))
+    os.utime(archive, ns=(0, archive.stat().st_mtime_ns + 1))
+    with pytest.raises(OSError, match=rf"x\.{suffix} has changed since the start|CRC"):
+        members.read([0])
+
+
 def test_files_say_when_they_have_changed(tmp_path):
     put(tmp_path, "a.png", "b.png", data=b"12345")
     files = file_records.Files(tmp_path, listing.list_folder(tmp_path).entries)
     assert files.read([1, 0]) == [b"12345"] * 2
+    put(tmp_path, "b.png", data=b"54321")
+    os.utime(tmp_path / "b.png", ns=(0, files.fingerprint()["files"]["b.png"][1] + 1))  # clocks of disks may be coarse
+    with pytest.raises(OSError, match="changed since the start: as many bytes, written anew"):
+        files.read([1])
     put(tmp_path, "a.png", data=b"123")
     with pytest.raises(OSError, match="changed since the start: 5 bytes then, 3 now"):
         files.read([0])
