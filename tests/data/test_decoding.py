@@ -1,6 +1,7 @@
 """One image: its pixels are those that a careful viewer shows, and every fault is one message."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -397,17 +398,19 @@ def test_an_interrupt_is_no_bad_image(monkeypatch):
 
 
 def test_mutated_files_decode_or_are_refused():
+    """Nothing else is raised; MUTATIONS=200000 tries as many."""
+    count = int(os.environ.get("MUTATIONS", 2000))
     for data in mutations.seeds():
         decoding.decode(data)
     refused = 0
-    for index, data in enumerate(mutations.mutated(2000)):
+    for index, data in enumerate(mutations.mutated(count)):
         try:
             found = decoding.decode(data, ("L", "RGB")[index % 2], thorough=index % 3 == 0)
         except InvalidArgument:
             refused += 1
         else:
             assert found.image.mode == ("L", "RGB")[index % 2]
-    assert 1000 < refused < 1900
+    assert 0.5 < refused / count < 0.95
 
 
 def test_images_without_any_of_this_decode_as_pillow_converts_them():

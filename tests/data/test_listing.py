@@ -193,6 +193,33 @@ def test_members_of_archives_are_read_in_place(tmp_path, suffix):
     assert members.name(0) == str(tmp_path / f"x{suffix}/a/c.png")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_of_members_of_one_name_the_last_is_read_and_paths_stay_inside(tmp_path, suffix):
+    """As unpacking would leave them; the others are counted."""
+    given, path = ["a.png", "b.png", "./a.png", "../c.png"], tmp_path / f"x{suffix}"
+    files = archive_of_images(path, names=given)
+    found = listing.list_archives(tmp_path, [path.name])
+    assert names(found) == [f"{path.name}/a.png", f"{path.name}/b.png"]
+    assert file_records.Members(tmp_path, found.entries).read([0, 1]) == [files["./a.png"], files["b.png"]]
+    assert found.left_out == {
+        "replaced by a later member of the same name": [f"{path.name}/a.png"],
+        "path out of the archive": [f"{path.name}/../c.png"],
+    }
+    again = {"w": files["b.png"], "a": files["./a.png"]}
+    for mode, data in again.items():  # the very same name, written twice
+        if suffix == ".zip":
+            with zipfile.ZipFile(path, mode) as archive:
+                archive.writestr("same.png", data)
+        else:
+            with tarfile.open(path, mode) as archive:
+                info = tarfile.TarInfo("same.png")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    found = listing.list_archives(tmp_path, [path.name])
+    assert file_records.Members(tmp_path, found.entries).read(range(len(found.entries))) == [files["./a.png"]]
+
+
 def test_archives_that_are_damaged_compressed_or_locked(tmp_path):
     archive_of_images(tmp_path / "cut.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "cut.zip").read_bytes()[:3000])
