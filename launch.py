@@ -3,6 +3,7 @@
 The only place that reads flags. A user's mistake ends with one line and exit status 2; a bug keeps its traceback.
 """
 
+import errno
 import importlib.util
 import logging
 import os
@@ -36,7 +37,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "--distributed: number of
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 after a user's mistake or on a full disk, 130 after Ctrl-C."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("advdiff_jax").setLevel(logging.INFO)
     for name in ("absl", "asyncio"):  # Orbax's running commentary; its errors are raised as well
@@ -46,6 +47,11 @@ def main(argv: list[str]) -> int:
         print(f"open {_launch(_parse(argv))}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}: make room and run the same command again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on from where it stopped", file=sys.stderr)

@@ -1,10 +1,14 @@
 """The command as a user meets it: what it writes, and the one line after a mistake."""
 
+import contextlib
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
+from advdiff_jax.training.log import MetricsLog
 from tests.launching import ROOT, TINY, call, launch
 
 PLANE = "--config=configs/plane3d.py:robust_ran"
@@ -216,6 +220,19 @@ def test_divergence_is_said_and_keeps_the_last_good_checkpoint(tmp_path):
     assert "lower config.train.learning_rate" in line
     assert not (workdir / "checkpoints" / "60").exists()
     assert not (workdir / "results.json").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 2), (errno.EBADF, None)])
+def test_a_disk_that_is_full_is_no_bug(tmp_path, monkeypatch, number, status):
+    def write(*args):
+        raise OSError(number, os.strerror(number), "metrics.jsonl")
+
+    monkeypatch.setattr(MetricsLog, "write", write)
+    with contextlib.nullcontext() if status else pytest.raises(OSError, match="metrics"):
+        process = call(PLANE, *TINY, f"--workdir={tmp_path / 'run'}")
+        assert process.returncode == status
+        said = "error: [Errno 28] No space left on device: 'metrics.jsonl': make room and run the same command again"
+        assert process.stderr.splitlines()[-1] == said
 
 
 def test_a_list_of_runs_is_split_skips_what_is_done_and_joins(tmp_path):
