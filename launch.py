@@ -160,7 +160,8 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path:
             jax.config.update("jax_compilation_cache_dir", str(cache.directory() / f"xla-{platform.node()}"))
         is_list = "runs" in config
         default = pathlib.Path("runs") / (config.name if is_list else f"{config.name}-{config.variant}")
-        folder = (default if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)).expanduser().absolute()
+        folder = pathlib.Path(default if _WORKDIR.value is None else os.path.expanduser(_WORKDIR.value)).absolute()
+        workdir.check_usable(folder)
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
         parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})

@@ -205,6 +205,9 @@ def test_a_folder_that_is_not_empty_or_cannot_be_made_is_refused(tmp_path):
     process = call(PLANE, f"--workdir={tmp_path / 'file' / 'run'}")
     assert process.returncode == 2
     assert "cannot be used (Not a directory): name another with --workdir" in process.stderr
+    process = call(PLANE, "--mode=preview", f"--workdir={tmp_path / ('x' * 300)}")
+    assert process.returncode == 2
+    assert "cannot be used (File name too long): name another with --workdir" in process.stderr
     process = call(PLANE, f"--workdir={tmp_path}")
     assert process.returncode == 2
     assert f"{tmp_path} is not empty and holds no run: name another --workdir" in process.stderr
@@ -220,6 +223,13 @@ def test_divergence_is_said_and_keeps_the_last_good_checkpoint(tmp_path):
     assert "lower config.train.learning_rate" in line
     assert not (workdir / "checkpoints" / "60").exists()
     assert not (workdir / "results.json").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    process = call(PLANE, "--mode=preview", f"--workdir={tmp_path / 'a' / 'b'}")
+    assert process.returncode == 2
+    assert f"workdir {tmp_path}/a/b cannot be used (Permission denied): name another with --workdir" in process.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 2), (errno.EBADF, None)])

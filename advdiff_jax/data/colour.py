@@ -10,7 +10,7 @@ from advdiff_jax.data import png_colour
 
 SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # mode that is converted -> colour space of its profiles
 _SAME = 1  # levels by which a profile may differ from sRGB and count as sRGB: rounding
-_FLAGS = {"L": ImageCms.Flags.NOOPTIMIZE}  # LittleCMS's table of a grey curve is wrong by up to 10 levels in the shadows
+_OPTIONS = {"L": ImageCms.Flags.NOOPTIMIZE}  # LittleCMS's table of a grey curve is wrong by up to 10 levels in the shadows
 _EXIF_IFD, _INTEROP_IFD, _COLOR_SPACE = 0x8769, 0xA005, 0xA001
 
 
@@ -53,7 +53,7 @@ def _transform(profile, mode):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != SPACES[mode]:
             return None, "ICC profile of another colour space, ignored"
-        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", flags=_FLAGS.get(mode, 0))
+        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", flags=_OPTIONS.get(mode, 0))
         probe = _probe(mode)
         if mode != "CMYK":
             moved = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int) - np.asarray(probe.convert("RGB"))

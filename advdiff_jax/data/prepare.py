@@ -131,7 +131,7 @@ def _size(urls, manual_dir):
 
 
 def _existing(manual_dir):
-    folder = pathlib.Path(manual_dir).expanduser()
+    folder = pathlib.Path(os.path.expanduser(manual_dir))
     if not folder.is_dir():
         raise UserError(f"config.data.manual_dir={manual_dir!r} is not a folder: set a folder with the raw archives")
     return folder

@@ -205,6 +205,15 @@ def test_a_sound_image_is_the_same_under_every_name(tmp_path):
     np.testing.assert_array_equal(found[np.arange(6)], np.stack([image(seed=3)] * 6))
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("x" * 300, "File name too long"), ("~nosuchuser/x", "No such file or directory"), ("", ": set a folder")],
+)
+def test_a_path_that_cannot_be_opened_is_said_so(path, reason):
+    with pytest.raises(UserError, match=rf"config\.data\.path='{path}' is not a folder.*{reason}"):
+        folder.image_folder(path, 32, 3)
+
+
 def test_pointers_and_archives_in_an_archive_name_the_remedy(tmp_path):
     for name, text in (
         ("a", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
