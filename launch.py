@@ -3,6 +3,7 @@
 The only place that reads flags. A user's mistake ends with one line and exit status 2; a bug keeps its traceback.
 """
 
+import errno
 import importlib.util
 import logging
 import os
@@ -36,7 +37,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "--distributed: number of
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 after a user's mistake or on a full disk, 130 after Ctrl-C."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("advdiff_jax").setLevel(logging.INFO)
     for name in ("absl", "asyncio"):  # Orbax's running commentary; its errors are raised as well
@@ -47,6 +48,11 @@ def main(argv: list[str]) -> int:
             print(f"open {opened}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}: make room and run the same command again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on from where it stopped", file=sys.stderr)
@@ -155,7 +161,8 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path | None:
             jax.config.update("jax_compilation_cache_dir", str(cache.directory() / f"xla-{platform.node()}"))
         is_list = "runs" in config
         default = pathlib.Path("runs") / (config.name if is_list else f"{config.name}-{config.variant}")
-        folder = (default if _WORKDIR.value is None else pathlib.Path(_WORKDIR.value)).expanduser().absolute()
+        folder = pathlib.Path(default if _WORKDIR.value is None else os.path.expanduser(_WORKDIR.value)).absolute()
+        workdir.check_usable(folder)
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
         parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
@@ -132,6 +133,20 @@ def run_config(path: pathlib.Path, defaults: ml_collections.ConfigDict) -> ml_co
     values = {key: value for key, value in read_config(path).items() if key in known}
     config.update_from_flattened_dict({key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
     return config
+
+
+def check_usable(workdir: pathlib.Path) -> None:
+    """Raises UserError if the run directory, or the nearest folder above it that exists, cannot be written."""
+    place = workdir
+    try:
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be used ({error.strerror}): name another with --workdir") from error
 
 
 def claim(

@@ -1,10 +1,14 @@
 """The command as a user meets it: what it writes, and the one line after a mistake."""
 
+import contextlib
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
+from advdiff_jax.training.log import MetricsLog
 from tests.launching import ROOT, TINY, call, launch
 
 PLANE = "--config=configs/plane3d.py:robust_ran"
@@ -201,6 +205,9 @@ def test_a_folder_that_is_not_empty_or_cannot_be_made_is_refused(tmp_path):
     process = call(PLANE, f"--workdir={tmp_path / 'file' / 'run'}")
     assert process.returncode == 2
     assert "cannot be used (Not a directory): name another with --workdir" in process.stderr
+    process = call(PLANE, "--mode=preview", f"--workdir={tmp_path / ('x' * 300)}")
+    assert process.returncode == 2
+    assert "cannot be used (File name too long): name another with --workdir" in process.stderr
     process = call(PLANE, f"--workdir={tmp_path}")
     assert process.returncode == 2
     assert f"{tmp_path} is not empty and holds no run: name another --workdir" in process.stderr
@@ -216,6 +223,26 @@ def test_divergence_is_said_and_keeps_the_last_good_checkpoint(tmp_path):
     assert "lower config.train.learning_rate" in line
     assert not (workdir / "checkpoints" / "60").exists()
     assert not (workdir / "results.json").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    process = call(PLANE, "--mode=preview", f"--workdir={tmp_path / 'a' / 'b'}")
+    assert process.returncode == 2
+    assert f"workdir {tmp_path}/a/b cannot be used (Permission denied): name another with --workdir" in process.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 2), (errno.EBADF, None)])
+def test_a_disk_that_is_full_is_no_bug(tmp_path, monkeypatch, number, status):
+    def write(*args):
+        raise OSError(number, os.strerror(number), "metrics.jsonl")
+
+    monkeypatch.setattr(MetricsLog, "write", write)
+    with contextlib.nullcontext() if status else pytest.raises(OSError, match="metrics"):
+        process = call(PLANE, *TINY, f"--workdir={tmp_path / 'run'}")
+        assert process.returncode == status
+        said = "error: [Errno 28] No space left on device: 'metrics.jsonl': make room and run the same command again"
+        assert process.stderr.splitlines()[-1] == said
 
 
 def test_a_list_of_runs_is_split_skips_what_is_done_and_joins(tmp_path):

@@ -1,6 +1,7 @@
 """A run that starts from another run's parameters (`config.init_from`)."""
 
 import logging
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -47,7 +48,7 @@ def warm_start(
     """
     if not config.init_from or has_checkpoint(folder):
         return lambda fresh: fresh
-    other = pathlib.Path(config.init_from).expanduser().absolute()
+    other = pathlib.Path(os.path.expanduser(config.init_from)).absolute()
     if (other / "config.json").exists():
         mine, theirs = workdir.flatten(config), workdir.read_config(other / "config.json")
         same = [key for key in mine if key.startswith(("network.", "diffusion.")) and key not in TRAINING_KEYS]

@@ -1,6 +1,7 @@
 """Arrays in .npy and .npz files: their headers without their data, and the array that is asked for."""
 
 import functools
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def open_arrays(path: str, array_key: str = "") -> tuple[list[Stored], Callable[
         UserError: the file is missing, unreadable or of another kind, holds objects only, or lacks `array_key`.
     """
     file, unreadable = (
-        pathlib.Path(path).expanduser().absolute(),
+        pathlib.Path(os.path.expanduser(path)).absolute(),
         f"config.data.path={path!r} is not a readable .npy or .npz file",
     )
     try:

@@ -1,19 +1,18 @@
 """One encoded image -> the 8-bit pixels that a careful viewer shows, or the reason why there are none.
 
-Upright by its EXIF orientation, in sRGB by its ICC profile, laid on white where it is transparent; of an animation the
-first frame. Files deeper than 8 bits are scaled from a range of values to 0..255.
+Upright by its EXIF orientation, in sRGB by its ICC profile or a PNG's gAMA and cHRM, laid on white where it is transparent;
+of an animation the first frame. Files deeper than 8 bits are scaled from a range of values to 0..255.
 """
 
-import functools
 import io
 import re
 import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from advdiff_jax.data import jpeg
+from advdiff_jax.data import colour, jpeg
 from advdiff_jax.data.file_kinds import FORMATS, HEAD, READABLE, REMEDIES, kind_of
 from advdiff_jax.errors import InvalidArgument
 
@@ -40,7 +39,6 @@ _TURNS = {  # EXIF orientation -> what puts the image upright
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE = 254  # TIFF: bit 0 marks a smaller version of another page
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO, _YCBCR = 258, 262, 0, 6  # TIFF
-_SAME = 1  # levels by which a profile may differ from sRGB and count as sRGB: rounding
 
 
 class Decoded(NamedTuple):
@@ -98,11 +96,11 @@ def _decode(data, kind, mode, value_range, thorough):
     opened = _open(data, kind, notes)
     if kind == "JPEG":
         jpeg.check_complete(data, opened, thorough)
-    stored, image, values, profile = opened.mode, opened, None, opened.info.get("icc_profile")
+    stored, image, values = opened.mode, opened, None
     if stored == "F" or stored.startswith("I"):
         image, values = _to_eight_bits(opened, value_range)
     turn = _TURNS.get(_orientation(opened, notes))
-    image = _flatten(image, _transparent_value(data, opened, kind), mode, profile, notes)
+    image = _flatten(image, _transparent_value(data, opened, kind), mode, colour.profile_of(opened, kind, notes), notes)
     if turn is not None:
         image = image.transpose(turn)
         notes.append("turned upright by EXIF")
@@ -230,60 +228,15 @@ def _flatten(image, transparent, mode, profile, notes):
         if alpha.getextrema()[0] < 255:
             notes.append("transparent, laid on white")
         if profile:
-            image = _to_srgb(image.getchannel(0) if is_grey else image.convert("RGB"), profile, notes).convert("RGB")
+            image = colour.to_srgb(image.getchannel(0) if is_grey else image.convert("RGB"), profile, notes).convert("RGB")
             image.putalpha(alpha)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode == "LAB":
-        image = ImageCms.applyTransform(image, _from_lab())
+        image = colour.from_lab(image)
     elif profile:
-        base = image if image.mode in _SPACES else image.convert("L" if image.mode == "1" else "RGB")
-        image = _to_srgb(base, profile, notes)
+        base = image if image.mode in colour.SPACES else image.convert("L" if image.mode == "1" else "RGB")
+        image = colour.to_srgb(base, profile, notes)
     return image if image.mode == mode else image.convert(mode)
-
-
-_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-
-
-def _to_srgb(image, profile, notes):
-    transform, note = _transform(bytes(profile), image.mode)
-    if note:
-        notes.append(note)
-    return image if transform is None else ImageCms.applyTransform(image, transform)
-
-
-@functools.lru_cache(maxsize=64)  # the images of a set share a few profiles
-def _transform(profile, mode):
-    """Returns (transform to sRGB or None, note or None); None leaves the pixels alone."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != _SPACES[mode]:
-            return None, "ICC profile of another colour space, ignored"
-        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
-        probe = _probe(mode)
-        if mode != "CMYK":
-            moved = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int) - np.asarray(probe.convert("RGB"))
-            if np.abs(moved).max() <= _SAME:
-                return None, None
-    except Exception:
-        return None, "damaged ICC profile, ignored"
-    return transform, "converted to sRGB by their ICC profile"
-
-
-def _probe(mode):
-    if mode == "L":
-        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    levels = np.linspace(0, 255, 18).astype(np.uint8)
-    return Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 18, 3))
-
-
-@functools.cache
-def _srgb():
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-@functools.cache
-def _from_lab():
-    return ImageCms.buildTransform(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), _srgb(), "LAB", "RGB")
 
 
 def _reason(error, kind):

@@ -1,5 +1,6 @@
 """Files, and members of archives, as records of encoded images (see `records.Records`)."""
 
+import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -38,9 +39,14 @@ class Files:
             return file.read(count)
 
     def _read(self, index):
-        data = (self._root / self._names[index]).read_bytes()
-        if len(data) != self._stamps[index, 0]:
-            raise OSError(f"changed since the start: {self._stamps[index, 0]:,} bytes then, {len(data):,} now")
+        size, mtime_ns = self._stamps[index].tolist()
+        with (self._root / self._names[index]).open("rb") as file:
+            data = file.read()
+            status = os.fstat(file.fileno())
+        if len(data) != size:
+            raise OSError(f"changed since the start: {size:,} bytes then, {len(data):,} now")
+        if status.st_mtime_ns != mtime_ns:
+            raise OSError("changed since the start: as many bytes, written anew")
         return data
 
     def fingerprint(self) -> dict:
@@ -96,6 +102,8 @@ class Members:
                 raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
         if len(data) != wanted:
             raise OSError(f"{shown(entry.archive)} is truncated")
+        if path.stat().st_mtime_ns != entry.mtime_ns:
+            raise OSError(f"{shown(entry.archive)} has changed since the start")
         return data
 
     def __reduce__(self):

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from advdiff_jax.data.check import check_all
 from advdiff_jax.data.file_kinds import HEAD, READABLE, REMEDIES, kind_of, shown
 from advdiff_jax.data.file_records import Files, Members
 from advdiff_jax.data.inventory import Inventory
-from advdiff_jax.data.listing import Entry, Listing, list_archives, list_folder
+from advdiff_jax.data.listing import Entry, Listing, list_archives, list_folder, os_reason
 from advdiff_jax.data.pixels import FEWEST, height_width
 from advdiff_jax.data.records import Images, check_arguments
 from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_RULES = 1  # of the check; findings of other rules are not used
+_RULES = 2  # of the check; findings of other rules are not used
 _ARCHIVES = ("zip", "tar")
 _DARK = 0.25  # share of the range below which a deep file may have fewer bits than its format
 
@@ -55,9 +56,10 @@ def image_folder(
             range of the values is not clear.
     """
     check_arguments(size, channels, crop, on_bad)  # before the check of the files, which may take minutes
-    root = pathlib.Path(path).expanduser().absolute()
-    if not path or not (root.is_dir() or root.is_file()):
-        raise UserError(f"config.data.path={path!r} is not a folder: set a folder of images, or a zip or tar archive of them")
+    root = pathlib.Path(os.path.expanduser(path)).absolute()
+    if not path or not (os.path.isdir(root) or os.path.isfile(root)):  # pathlib's raise errors for names that are too long
+        said = f"config.data.path={path!r} is not a folder{_why_not(root) if path else ''}"
+        raise UserError(f"{said}: set a folder of images, or a zip or tar archive of them")
     if root.is_file() and (kind := _kind(root)) not in _ARCHIVES:
         remedy = REMEDIES.get(kind, "set a folder of images, or a zip or tar archive of them")
         raise UserError(f"config.data.path={path!r} is not a folder, but a file of kind {kind}: {remedy}")
@@ -82,6 +84,14 @@ def image_folder(
     _log_summary(where, used, findings, size, channels)
     records = (Members if used[0].archive else Files)(base, used)
     return Images(records, size, channels, crop, on_bad, values, inventory.table())
+
+
+def _why_not(path):
+    try:
+        os.stat(path)
+    except OSError as error:
+        return f" ({os_reason(error)})"
+    return ""
 
 
 def _kind(file):

@@ -166,7 +166,7 @@ def _drop_targets(found, identities):
 
 
 def list_archives(root: pathlib.Path, names: Sequence[str]) -> Listing:
-    """Lists the members of zip and tar archives, whose names are relative to `root`."""
+    """Lists the members of zip and tar archives, whose names are relative to `root`; of several of a name the last."""
     found = Listing([], defaultdict(list), defaultdict(list), [])
     for name in names:
         path = root / name
@@ -182,10 +182,16 @@ def list_archives(root: pathlib.Path, names: Sequence[str]) -> Listing:
         except Exception as error:
             found.refused[f"damaged archive: {' '.join(str(error).split())[:200] or type(error).__name__}"].append(name)
             continue
-        for member, size, where in members:
+        latest = {member.removeprefix("./"): index for index, (member, _, _) in enumerate(members)}
+        for index, (member, size, where) in enumerate(members):
             member = member.removeprefix("./")
-            reason = next(filter(None, map(_reason_to_leave, member.split("/"))), "")
-            if reason:
+            parts = member.split("/")
+            reason = next(filter(None, map(_reason_to_leave, parts)), "")
+            if latest[member] != index:
+                found.left_out["replaced by a later member of the same name"].append(f"{name}/{member}")
+            elif ".." in parts:
+                found.left_out["path out of the archive"].append(f"{name}/{member}")
+            elif reason:
                 found.left_out[reason].append(f"{name}/{member}")
             elif where is None:
                 found.left_out["link in an archive"].append(f"{name}/{member}")

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import struct
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -53,6 +54,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "", check_archives:
     """
     import tensorflow_datasets as tfds
 
+    tfds.display_progress_bar(sys.stderr.isatty())  # a log file would get a line for each of its updates
     builder = open_builder(name, data_dir)
     folder = pathlib.Path(builder.data_dir)
     if folder.exists():
@@ -129,7 +131,7 @@ def _size(urls, manual_dir):
 
 
 def _existing(manual_dir):
-    folder = pathlib.Path(manual_dir).expanduser()
+    folder = pathlib.Path(os.path.expanduser(manual_dir))
     if not folder.is_dir():
         raise UserError(f"config.data.manual_dir={manual_dir!r} is not a folder: set a folder with the raw archives")
     return folder

@@ -64,7 +64,7 @@ class RecordDataset:
     def __init__(self, path: str | pathlib.Path):
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-        self._path = pathlib.Path(path).expanduser()
+        self._path = pathlib.Path(os.path.expanduser(path))
         try:
             self.about = json.loads(self._path.with_name(self._path.name + ".json").read_text())
             self.shape, self.dtype = tuple(self.about["shape"]), np.dtype(self.about["dtype"])

@@ -1,5 +1,6 @@
 """Prepared TFDS data sets, read without TensorFlow: array_record shards with random access, decoded here."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -79,7 +80,7 @@ def open_builder(name: str, data_dir: str | pathlib.Path):
     """Returns the TFDS builder of a data set, prepared or not; raises UserError if TFDS has no such data set."""
     import tensorflow_datasets as tfds
 
-    place = pathlib.Path(data_dir).expanduser() if str(data_dir) else None
+    place = pathlib.Path(os.path.expanduser(data_dir)) if str(data_dir) else None
     try:
         return tfds.builder(name, data_dir=place)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:

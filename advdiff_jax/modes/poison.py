@@ -6,6 +6,7 @@ Other runs train on it with `data.corruptions=("poison",)`; see `perturbation.po
 import functools
 import json
 import logging
+import os
 import pathlib
 
 import jax
@@ -40,7 +41,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     c, clean = config.poison, build_data(config).source.train
     attacked = _attacked(config)
     experiment, process = build_experiment(attacked, clean.shape[1:]), build_process(attacked)
-    checkpoint = pathlib.Path(c.checkpoint).expanduser().absolute()
+    checkpoint = pathlib.Path(os.path.expanduser(c.checkpoint)).absolute()
     restored = restore_latest(checkpoint, experiment.init, experiment.optimizer)
     with as_user_error("config.poison"):
         perturb = adversarial(build(BALLS, config, "poison.ball"), c.attack_steps, c.step_size, random_start=True)
@@ -68,7 +69,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
 def _attacked(config):
     """Reads the config of the run whose network is attacked."""
     checkpoint = config.poison.checkpoint
-    path = pathlib.Path(checkpoint).expanduser() / "config.json"
+    path = pathlib.Path(os.path.expanduser(checkpoint)) / "config.json"
     if not checkpoint or not path.exists():
         raise UserError(f"config.poison.checkpoint={checkpoint!r} holds no run: set the workdir of the run to attack")
     return workdir.run_config(path, config)

@@ -5,11 +5,12 @@ import io
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+SRGB = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
 def read(data: bytes) -> np.ndarray | None:
-    """Returns [H, W, 3] as a viewer shows it on white; None for values that have no fixed range."""
+    """Returns [H, W, 3] as a viewer shows it on white; None for values without a fixed range, and for a PNG's own gamma."""
     image = Image.open(io.BytesIO(data))
     try:
         if getattr(image, "default_image", False):
@@ -19,6 +20,8 @@ def read(data: bytes) -> np.ndarray | None:
         image = Image.open(io.BytesIO(data))
         image.load()
     profile = image.info.get("icc_profile")
+    if image.format == "PNG" and not profile and "srgb" not in image.info and _has_own_gamma(image.info):
+        return None
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _eight_bits(image)
@@ -36,6 +39,11 @@ def read(data: bytes) -> np.ndarray | None:
     return np.asarray(image)
 
 
+def _has_own_gamma(info):
+    x = np.array(info.get("chromaticity", SRGB)) - SRGB
+    return abs(info.get("gamma", 0.45455) - 0.45455) > 0.02 or np.abs(x).max() > 0.009
+
+
 def _eight_bits(image):
     x, key = np.asarray(image), image.info.get("transparency")
     limit = 1.0 if image.mode == "F" else 65535
@@ -51,7 +59,8 @@ def _in_srgb(image, profile):
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if given.profile.xcolor_space.strip() != SPACES[image.mode]:
             return image
-        found = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        exact = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else 0
+        found = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode="RGB", flags=exact)
     except (OSError, ImageCms.PyCMSError):
         return image  # a damaged profile
     if image.mode == "CMYK":

@@ -1,11 +1,16 @@
 """Small image files of many kinds, and damaged copies of them: bytes flipped, cut, moved and repeated at random."""
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+_COLOURS = PngImagePlugin.PngInfo()
+_COLOURS.add(b"gAMA", struct.pack(">I", 100_000))
+_COLOURS.add(b"cHRM", struct.pack(">8I", 31_270, 32_900, 64_000, 33_000, 21_000, 71_000, 15_000, 6_000))
 _KINDS = (
     ("PNG", "RGB", {}),
     ("PNG", "RGBA", {}),
@@ -32,6 +37,12 @@ _KINDS = (
     ("TIFF", "I;16", {}),
     ("TIFF", "F", {}),
     ("TIFF", "CMYK", {"compression": "packbits"}),
+    ("PNG", "RGB", {"pnginfo": _COLOURS}),
+    ("PNG", "L", {"pnginfo": _COLOURS}),
+    ("AVIF", "RGB", {}),
+    ("JPEG2000", "RGB", {}),
+    ("PPM", "RGB", {}),
+    ("PPM", "L", {}),
 )
 
 
@@ -82,4 +93,16 @@ def mutated(count: int, seed: int = 0) -> Iterator[bytes]:
             reach = len(data) if how > 3 else min(len(data), 128)
             for at in rng.integers(reach, size=rng.integers(1, 9)):
                 data[at] = rng.integers(256) if how % 2 else data[at] ^ (1 << rng.integers(8))
-        yield bytes(data)
+        yield _with_checksums(data) if data[:4] == b"\x89PNG" and index % 2 else bytes(data)
+
+
+def _with_checksums(png):
+    """Mends the checksum of each chunk of a PNG: otherwise damage goes no further than that."""
+    at = 8
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        if end + 4 > len(png):
+            break
+        png[end : end + 4] = struct.pack(">I", zlib.crc32(png[at + 4 : end]))
+        at = end + 4
+    return bytes(png)

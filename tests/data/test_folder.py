@@ -205,6 +205,33 @@ def test_a_sound_image_is_the_same_under_every_name(tmp_path):
     np.testing.assert_array_equal(found[np.arange(6)], np.stack([image(seed=3)] * 6))
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("x" * 300, "File name too long"), ("~nosuchuser/x", "No such file or directory"), ("", ": set a folder")],
+)
+def test_a_path_that_cannot_be_opened_is_said_so(path, reason):
+    with pytest.raises(UserError, match=rf"config\.data\.path='{path}' is not a folder.*{reason}"):
+        folder.image_folder(path, 32, 3)
+
+
+def test_pointers_and_archives_in_an_archive_name_the_remedy(tmp_path):
+    for name, text in (
+        ("a", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        ("b", "/annex/objects/SHA256E-s9\n"),
+    ):
+        (tmp_path / f"{name}.png").write_text(text)
+    with pytest.raises(
+        UserError, match=r"a\.png \(Git LFS pointer, .*: git lfs pull\), b\.png \(git-annex .*: git annex get\)"
+    ):
+        folder.image_folder(str(tmp_path), 32, 3)
+    (tmp_path / "outer").mkdir()
+    for name, content in (("inner.zip", encoded(image())), ("outer/outer.zip", None)):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("a.png" if content else "inner.zip", content or (tmp_path / "inner.zip").read_bytes())
+    with pytest.raises(UserError, match=r"holds no image .*outer\.zip/inner\.zip is zip: unpack it$"):
+        folder.image_folder(str(tmp_path / "outer"), 32, 3)
+
+
 def test_images_under_other_names_that_are_refused_or_left_out(tmp_path):
     many(tmp_path, 4)
     (tmp_path / "heic.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))

@@ -2,7 +2,9 @@
 
 import io
 import os
+import pathlib
 import pickle
+import shutil
 import tarfile
 import zipfile
 
@@ -191,6 +193,33 @@ def test_members_of_archives_are_read_in_place(tmp_path, suffix):
     assert members.name(0) == str(tmp_path / f"x{suffix}/a/c.png")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_of_members_of_one_name_the_last_is_read_and_paths_stay_inside(tmp_path, suffix):
+    """As unpacking would leave them; the others are counted."""
+    given, path = ["a.png", "b.png", "./a.png", "../c.png"], tmp_path / f"x{suffix}"
+    files = archive_of_images(path, names=given)
+    found = listing.list_archives(tmp_path, [path.name])
+    assert names(found) == [f"{path.name}/a.png", f"{path.name}/b.png"]
+    assert file_records.Members(tmp_path, found.entries).read([0, 1]) == [files["./a.png"], files["b.png"]]
+    assert found.left_out == {
+        "replaced by a later member of the same name": [f"{path.name}/a.png"],
+        "path out of the archive": [f"{path.name}/../c.png"],
+    }
+    again = {"w": files["b.png"], "a": files["./a.png"]}
+    for mode, data in again.items():  # the very same name, written twice
+        if suffix == ".zip":
+            with zipfile.ZipFile(path, mode) as archive:
+                archive.writestr("same.png", data)
+        else:
+            with tarfile.open(path, mode) as archive:
+                info = tarfile.TarInfo("same.png")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    found = listing.list_archives(tmp_path, [path.name])
+    assert file_records.Members(tmp_path, found.entries).read(range(len(found.entries))) == [files["./a.png"]]
+
+
 def test_archives_that_are_damaged_compressed_or_locked(tmp_path):
     archive_of_images(tmp_path / "cut.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "cut.zip").read_bytes()[:3000])
@@ -210,10 +239,27 @@ def test_archives_that_are_damaged_compressed_or_locked(tmp_path):
     assert len(members.read([1, 2, 3, 4])) == 4
 
 
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_an_archive_that_is_written_anew_is_not_read_on(tmp_path, suffix):
+    put(tmp_path / "in", "a.png", "b.png", data=b"12345")
+    archive = pathlib.Path(shutil.make_archive(str(tmp_path / "x"), suffix, tmp_path / "in"))
+    members = file_records.Members(tmp_path, listing.list_archives(tmp_path, [archive.name]).entries)
+    assert members.read([0, 1]) == [b"12345"] * 2
+    before = archive.read_bytes()
+    archive.write_bytes(before.replace(b"12345", b"54321"))
+    os.utime(archive, ns=(0, archive.stat().st_mtime_ns + 1))
+    with pytest.raises(OSError, match=rf"x\.{suffix} has changed since the start|CRC"):
+        members.read([0])
+
+
 def test_files_say_when_they_have_changed(tmp_path):
     put(tmp_path, "a.png", "b.png", data=b"12345")
     files = file_records.Files(tmp_path, listing.list_folder(tmp_path).entries)
     assert files.read([1, 0]) == [b"12345"] * 2
+    put(tmp_path, "b.png", data=b"54321")
+    os.utime(tmp_path / "b.png", ns=(0, files.fingerprint()["files"]["b.png"][1] + 1))  # clocks of disks may be coarse
+    with pytest.raises(OSError, match="changed since the start: as many bytes, written anew"):
+        files.read([1])
     put(tmp_path, "a.png", data=b"123")
     with pytest.raises(OSError, match="changed since the start: 5 bytes then, 3 now"):
         files.read([0])

@@ -146,6 +146,14 @@ def test_tfds_itself_reads_the_prepared_set(cifar):
     assert any(np.array_equal(example["image"], image) for image in cifar[1])
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_tfdss_bars_are_for_a_terminal(tmp_path, is_terminal, capsys, monkeypatch):
+    imagenet64(tmp_path)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    prepare.prepare("downsampled_imagenet/64x64", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+    assert ("examples/s" in capsys.readouterr().err) == is_terminal
+
+
 def test_celeba_from_zip_and_lists(tmp_path):
     files = celeba(tmp_path)
     prepare.prepare("celeb_a", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)

@@ -21,6 +21,7 @@ from configs import digits
 
 config = digits.get_config(sys.argv[1])
 config.train.batch_size, config.network.base_channels, config.network.channel_mults = 16, 8, (1,)
+config.network.attention_resolutions = (8,)
 config.network.dropout, config.train.warmup_steps, config.robust.bias_max = 0.1, 1, 0.1
 config.robust.group_size = 2
 config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
