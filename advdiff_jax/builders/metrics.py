@@ -1,9 +1,8 @@
 """Config -> what is measured on samples, and on the model that drew them: the registry of metrics."""
 
 import functools
-import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -17,10 +16,8 @@ from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
-from advdiff_jax.errors import InvalidArgument, UserError
-from advdiff_jax.evaluation import features, fidelity, ground_truth, memorization, score_field
-
-log = logging.getLogger(__name__)
+from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, memorization, score_field
 
 
 class EvalInputs(NamedTuple):
@@ -122,29 +119,9 @@ def evaluate(
     )
     found = Evaluated({}, {})
     for name, spec in list(lookup_all(METRICS, config, "evaluation.metrics").items())[share[0] :: share[1]]:
-        numbers = attempt(name, functools.partial(spec.compute, config, inputs), found.failures) or {}
-        found.numbers.update(finite(numbers, found.failures))
+        numbers = failures.attempt(name, functools.partial(spec.compute, config, inputs), found.failures) or {}
+        found.numbers.update(failures.finite(numbers, found.failures))
     return found
-
-
-def attempt(name: str, compute: Callable[[], Any], failures: dict[str, str]) -> Any:
-    """Returns what `compute` does; or None, with a line in `failures` and in the log, if it raises an error."""
-    try:
-        return compute()
-    # Whatever a metric or a library under it raises: the model is trained, and the other numbers are good.
-    except Exception as error:
-        failures[name] = " ".join(str(error).split()) or type(error).__name__
-        log.error("%s failed: %s", name, failures[name], exc_info=not isinstance(error, InvalidArgument | UserError))
-        return None
-
-
-def finite(numbers: dict[str, float], failures: dict[str, str]) -> dict[str, float]:
-    """Returns the finite numbers; the others get a line in `failures` and in the log."""
-    for name, value in numbers.items():
-        if not np.isfinite(value):
-            failures[name] = f"it is {value}"
-            log.error("%s failed: it is %s", name, value)
-    return {name: value for name, value in numbers.items() if name not in failures}
 
 
 def _plane(config, inputs):

@@ -1,7 +1,8 @@
 """What `--mode` does: one file per mode, with `run(config, folder) -> the file to open`, and a line in `MODES`.
 
-A mode with `joint` also has `run_many(runs, folder, title)`, which shows a list of runs as one. Files are imported when their
-mode runs, so that a typing mistake on the command line does not cost the import of jax.
+A mode with `joint` also has `run_many(runs, folder, title)`, which shows a list of runs as one. Of several processes the first
+alone runs a mode that claims no run. Files are imported when their mode runs, so that a typing mistake on the command line
+does not cost the import of jax.
 """
 
 import importlib
@@ -47,17 +48,10 @@ PREVIEWS = tuple(spec.output for spec in MODES.values() if spec.output)
 
 
 def load(name: str) -> Callable[..., pathlib.Path]:
-    """Imports a mode and returns its `run`; of several processes the first alone runs a mode that claims no run."""
-    run = importlib.import_module(f"{__name__}.{name}").run
-    return _on_first_process(run) if MODES[name].output else run
+    """Imports a mode and returns its `run`."""
+    return importlib.import_module(f"{__name__}.{name}").run
 
 
 def load_joint(name: str) -> Callable[..., pathlib.Path]:
-    """Imports a joint mode and returns its `run_many`, on the first process as above."""
-    return _on_first_process(importlib.import_module(f"{__name__}.{name}").run_many)
-
-
-def _on_first_process(run):
-    from advdiff_jax.training import parallel  # not above: it imports jax
-
-    return parallel.on_first_process(run)
+    """Imports a joint mode and returns its `run_many`."""
+    return importlib.import_module(f"{__name__}.{name}").run_many

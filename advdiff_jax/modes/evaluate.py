@@ -20,6 +20,7 @@ from advdiff_jax.data import pixels
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
+from advdiff_jax.evaluation.failures import attempt, finite
 from advdiff_jax.modes import preview, sample
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored, restore_latest
@@ -84,9 +85,9 @@ def _write_report(config, folder, out, data, experiment, restored, samples, para
     predict, model = functools.partial(experiment.predict, params), experiment.model(params)
     inputs = DiagnosticInputs(samples, data, predict, level, plots)
     for name, spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").items():
-        diagnosis = metrics.attempt(name, functools.partial(spec.compute, config, inputs), failures)
+        diagnosis = attempt(name, functools.partial(spec.compute, config, inputs), failures)
         if diagnosis is not None:
-            results |= metrics.finite(diagnosis.numbers, failures)
+            results |= finite(diagnosis.numbers, failures)
             sections += diagnosis.sections
             warnings += [diagnosis.warning] if diagnosis.warning else []
     for warning in warnings:

@@ -19,6 +19,7 @@ from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import gain_figure, principal_directions, report
+from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def aligned(table: list) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
 
 
+@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Prints the tables, and writes `folder`/gain: gain.png, gain.json and report.html. Trains nothing, and claims no run.
 
@@ -92,6 +94,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     return _write(folder / "gain", title, [curve], noise, description, sections)
 
 
+@parallel.on_first_process
 def run_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Path:
     """Draws a list of runs as one figure, a curve per label; equal curves are drawn once, runs without one are left out.
 
@@ -103,8 +106,10 @@ def run_many(runs: list, folder: pathlib.Path, title: str) -> pathlib.Path:
     Raises:
         UserError: no run has a closed form.
     """
-    curves, labels, noise = {}, {}, set()
+    curves, labels, noise, firsts = {}, {}, set(), {}
     for one in runs:
+        firsts.setdefault(one.label, one)  # seeds share a curve
+    for one in firsts.values():
         config = one.config
         # All that a curve reads; the data only where a weight follows them, or the ball asks for their dimension.
         read = ["objective", "robust", "baselines", "diffusion"]

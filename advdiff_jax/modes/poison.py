@@ -24,11 +24,13 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.poison import make_poison
+from advdiff_jax.training import parallel
 from advdiff_jax.training.checkpoint import restore_latest
 
 log = logging.getLogger(__name__)
 
 
+@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Poisons the clean training set of `config` as `config.poison` says, into `folder`/poison/poison.array_record.
 

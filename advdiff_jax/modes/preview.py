@@ -11,6 +11,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.data import corruption, pixels
 from advdiff_jax.evaluation import figures, report
+from advdiff_jax.training import parallel
 
 MEANING = {
     "examples": "examples, evenly spaced, that these numbers describe",
@@ -83,7 +84,13 @@ def sections(
     ]
 
 
+@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the preview; see `write`."""
+    return write(config, folder)
+
+
+def write(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Writes `folder`/preview: images, statistics.json and report.html; trains nothing, and claims no run.
 
     Returns:

@@ -194,7 +194,7 @@ def test_tables_have_settings_as_columns_and_the_best_in_bold(joined):
     assert rows[-1].count("0.05 ± 0.01") == 12  # shared: shown everywhere, and no rival
     assert "**" not in "".join(rows[1:])
     assert "**" not in spread  # all the same: none is best
-    assert "<td><b>0.1 ± 0.0082</b></td>" in page.read_text()
+    assert "<td><b>0.1 ± 0.01</b></td>" in page.read_text()
     assert json.loads((folder / "results.json").read_text())["p0 s5/ddpm/w2"] == pytest.approx(0.1)
 
 

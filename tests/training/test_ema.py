@@ -70,7 +70,7 @@ def test_samples_come_from_the_chosen_average(tmp_path):
     modes.load("sample")(resolve(config), tmp_path)
     experiment = build_experiment(resolve(config), (3,))
     run = restore_latest(tmp_path, experiment.init, experiment.optimizer).state
-    draw = lambda params: experiment.sampler(parallel.replicate(params), jax.random.key(config.sampling.seed), 16)
+    draw = lambda params: next(experiment.sampler(parallel.replicate(params), jax.random.key(config.sampling.seed), 16))
     other = tmp_path / "evaluations" / "sampling.ema_decay=0.0" / "samples" / "step_40.npy"
     for params, path in ((run.more_ema[0], tmp_path / "samples" / "step_40.npy"), (run.ema_params, other)):
         np.testing.assert_array_equal(np.load(path), draw(params))
