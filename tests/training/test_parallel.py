@@ -5,9 +5,12 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from advdiff_jax.training import parallel
+from advdiff_jax.training.log import read_metrics
 from tests.launching import ROOT, TINY, environment
 
 PROGRAM = """
@@ -144,6 +147,48 @@ def test_an_error_on_one_host_ends_all(tmp_path, free_port):
     said = ["error: process 1: image 3 is bad: remove it", "error: image 3 is bad: remove it"]
     assert [(status, lines[-1]) for status, lines in found] == [(2, line) for line in said]
     assert "Traceback" not in "".join(line for _, lines in found for line in lines)
+
+
+PREEMPTED = """
+import os, signal, sys
+import launch
+from advdiff_jax.data.batches import BatchSource
+
+read = BatchSource.__getitem__
+
+def one(source, step):
+    if step == 12 and "--process_id=1" in sys.argv and not os.path.exists(sys.argv[1]):
+        open(sys.argv[1], "w").close()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return read(source, step)
+
+BatchSource.__getitem__ = one
+sys.exit(launch.main([sys.argv[0], *sys.argv[2:]]))
+"""
+
+
+def test_a_preemption_of_one_host_stops_all_at_one_step_and_they_go_on(tmp_path, free_port):
+    program, run = ("-c", PREEMPTED, str(tmp_path / "preempted")), tmp_path / "run"
+    config = ("--config=configs/plane3d.py:ddpm", *TINY, "--config.train.steps=400", "--config.data.read_ahead=0")
+    found = launch_two(free_port, program, *config, f"--workdir={run}")
+    last = "interrupted; run the same command again to go on from where it stopped"
+    assert [(status, lines[-1]) for status, lines in found] == [(130, last)] * 2
+    stopped = max(int(child.name) for child in (run / "checkpoints").iterdir())
+    assert 12 <= stopped < 400
+    found = launch_two(free_port + 1, program, *config, f"--workdir={run}")
+    assert [status for status, _ in found] == [0, 0]
+    steps = [row["step"] for row in read_metrics(run)]
+    assert steps == list(range(10, 401, 10))
+    assert (run / "report.html").exists()
+
+
+def test_the_first_process_alone_writes_what_claims_no_run(monkeypatch):
+    called = []
+    alone = parallel.on_first_process(lambda value: called.append(value) or value)
+    assert alone(1) == 1
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert alone(2) is None
+    assert called == [1]
 
 
 def test_hosts_that_differ_end_at_the_start(tmp_path, free_port):

@@ -1,6 +1,7 @@
 """A run that is killed, interrupted or damaged on disk ends where the uninterrupted run ends, bit for bit."""
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -166,6 +167,38 @@ def test_training_goes_on_while_a_checkpoint_is_verified_and_written(tmp_path, m
     checkpointer.close()
     restored = restore(tmp_path / "checkpoints").state
     jax.tree.map(np.testing.assert_array_equal, restored, small_state(3))
+
+
+WRONG = {
+    "wrong dtype": (lambda x: x.astype(jnp.float16), "it is of another network or optimiser: .params['w']"),
+    "wrong shape": (lambda x: x[:8], "it is of another network or optimiser: .params['w']"),
+    "NaN inside": (lambda x: x.at[3, 4].set(jnp.nan), "values that are not finite in .params['w'] and 0 more"),
+    "empty step": (None, ""),
+    "half-written step": (None, None),  # under Orbax's temporary name: it counts as none
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_newest_step_that_is_no_good_is_named_and_the_one_before_used(saved, how, caplog):
+    change, reason = WRONG[how]
+    if change:
+        bad = small_state(4)
+        checkpointer = Checkpointer(saved, keep=4)
+        checkpointer.save(parallel.replicate(bad._replace(params={"w": change(bad.params["w"])})), {"train_seconds": 9.0})
+        checkpointer.close()
+    elif how == "empty step":
+        (saved / "4").mkdir()
+    else:
+        shutil.copytree(saved / "3", saved / "4.orbax-checkpoint-tmp")
+    restored = restore(saved)
+    assert (restored.state.step, restored.meta["train_seconds"]) == (3, 1.5)
+    named = [record.getMessage() for record in caplog.records if "/4 is unusable" in record.getMessage()]
+    assert len(named) == (reason is not None)
+    assert all(reason in line for line in named)
+    checkpointer = Checkpointer(saved, keep=4)
+    checkpointer.save(parallel.replicate(small_state(4)), {"train_seconds": 2.0})
+    checkpointer.close()
+    assert restore(saved).state.step == 4
 
 
 def test_nothing_but_damage_is_the_users_to_mend(saved):
