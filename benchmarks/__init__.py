@@ -1,4 +1,31 @@
-"""What a training step, the data pipeline and the samplers cost: python -m benchmarks.training, .data or .sampling.
+"""What a training step, the data pipeline and the samplers cost: python -m benchmarks.training, for instance.
 
-Run them from the project's root, where `configs/` is.
+The others are benchmarks.scaling, benchmarks.memory, benchmarks.data and benchmarks.sampling. Run them from the project's root,
+where `configs/` is.
 """
+
+import argparse
+import json
+from typing import Any
+
+
+def parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """Builds the parser of `python -m benchmarks.NAME`, with --json, from the first line of its docstring."""
+    found = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
+    found.add_argument("--json", action="store_true", help="print JSON")
+    return found
+
+
+def show(name: str, table: dict[str, Any], as_json: bool) -> None:
+    """Prints name -> number, or row -> column -> number; with `as_json` one line of JSON: {name: table}."""
+    if as_json:
+        print(json.dumps({name: table}))
+        return
+    first = next(iter(table.values()))
+    if not isinstance(first, dict):
+        for key, value in table.items():
+            print(f"{key:44}{value:14.5g}")
+        return
+    print(f"{'':28}" + "".join(f"{column:>22}" for column in first))
+    for key, row in table.items():
+        print(f"{key:28}" + "".join(f"{value:22.4g}" for value in row.values()))

@@ -4,11 +4,9 @@ The set is CIFAR-10 in its own format, prepared by TFDS's builder from a raw arc
 crops: reading, decoding, corruption, mirroring and the way through worker processes cost what they cost in training.
 """
 
-import argparse
 import contextlib
 import io
 import itertools
-import json
 import os
 import pathlib
 import tarfile
@@ -20,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+import benchmarks
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
@@ -100,16 +99,9 @@ def data_table() -> dict[str, float]:
 
 def main() -> None:
     """Prints the table, or with --json one line of JSON: {"data": ...}."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args()
+    args = benchmarks.parser("data", __doc__).parse_args()
     flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for it
-    table = data_table()
-    if args.json:
-        print(json.dumps({"data": table}))
-        return
-    for name, value in table.items():
-        print(f"{name:44}{value:14.5g}")
+    benchmarks.show("data", data_table(), args.json)
 
 
 if __name__ == "__main__":

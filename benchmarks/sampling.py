@@ -1,12 +1,11 @@
 """Measures samples per second of each sampler, each with the steps it is used with: python -m benchmarks.sampling [--json]."""
 
-import argparse
-import json
 import time
 
 import jax
 import ml_collections
 
+import benchmarks
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.validate import resolve
@@ -77,15 +76,8 @@ def _rate(model, config, shape, batch_size, repeats):
 
 def main() -> None:
     """Prints the table, or with --json one line of JSON: {"sampling": ...}."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args()
-    table = sampling_table()
-    if args.json:
-        print(json.dumps({"sampling": table}))
-        return
-    for name, value in table.items():
-        print(f"{name:44}{value:14.5g}")
+    args = benchmarks.parser("sampling", __doc__).parse_args()
+    benchmarks.show("sampling", sampling_table(), args.json)
 
 
 if __name__ == "__main__":

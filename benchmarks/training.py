@@ -5,16 +5,15 @@ FLOPs and temporary memory are the compiler's own figures for the compiled step;
 speed drifts slows all of them alike.
 """
 
-import argparse
 import importlib
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Sequence
 
 import jax
 
+import benchmarks
 from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.objectives import objective_spec
@@ -94,21 +93,13 @@ def variants_table(
 
 def main() -> None:
     """Prints the table, or with --json one line of JSON: {"variants": ...}."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
+    parser = benchmarks.parser("training", __doc__)
     parser.add_argument("--config", default="digits", help="a file of configs/, without its ending")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--variants", nargs="+", default=(), help="which variants, besides ddpm; all by default")
-    parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    table = variants_table(args.config, args.rounds, args.steps, args.variants)
-    if args.json:
-        print(json.dumps({"variants": table}))
-        return
-    columns = list(next(iter(table.values())))
-    print(f"{'':24}" + "".join(f"{column:>18}" for column in columns))
-    for name, row in table.items():
-        print(f"{name:24}" + "".join(f"{row[column]:18.4g}" for column in columns))
+    benchmarks.show("variants", variants_table(args.config, args.rounds, args.steps, args.variants), args.json)
 
 
 if __name__ == "__main__":

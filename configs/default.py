@@ -150,7 +150,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # --- network ------------------------------------------------------------------------------------------------------
     config.network = network = ml_collections.ConfigDict()
     network.kind = "mlp"  # mlp (points) | unet (images)
-    network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
+    network.dtype = "float32"  # of activations: float32 | bfloat16; parameters, averages and losses stay float32
     # step (t minus the smallest time: DDPM's n - 1 over T) | t | log_noise (EDM's c_noise = log(sigma / alpha) / 4)
     network.time_input = "step"  # input of the time embedding
     network.time_scale = 1000.0  # factor on it; 1000 gives DDPM's time steps 0 .. 999

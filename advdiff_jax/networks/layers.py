@@ -1,4 +1,4 @@
-"""Blocks of the Improved-DDPM U-Net (Nichol & Dhariwal 2021), channels last; norms and softmax stay in float32."""
+"""Blocks of the Improved-DDPM U-Net (Nichol & Dhariwal 2021), channels last; norms and softmax compute in float32."""
 
 import math
 
@@ -15,11 +15,14 @@ def sinusoidal_embedding(t: jax.Array, features: int, max_period: float = 10_000
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-def group_norm(x: jax.Array, name: str) -> jax.Array:
-    """Applies GroupNorm as in DDPM: 32 groups, or fewer, so that a group has at least 4 channels and all have equally many."""
+def group_norm(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
+    """Applies GroupNorm as in DDPM: 32 groups, or fewer, so that a group has at least 4 channels and all have equally many.
+
+    It computes in float32, and the result has `dtype`.
+    """
     channels = x.shape[-1]
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, epsilon=1e-5, dtype=jnp.float32, name=name)(x)
+    return nn.GroupNorm(groups, epsilon=1e-5, dtype=dtype, name=name)(x)
 
 
 def conv3x3(features: int, dtype: jnp.dtype, stride: int = 1, zero: bool = False, name: str | None = None) -> nn.Conv:
@@ -35,7 +38,7 @@ class ResBlock(nn.Module):
         features: output channels.
         dropout: dropout rate before the second convolution.
         scale_shift: the embedding scales and shifts the second norm (Improved-DDPM); otherwise it is added (DDPM).
-        dtype: compute dtype of the convolutions.
+        dtype: dtype of the activations.
     """
 
     features: int
@@ -45,14 +48,14 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, train: bool) -> jax.Array:
-        h = conv3x3(self.features, self.dtype, name="conv_in")(nn.silu(group_norm(x, "norm_in")))
+        h = conv3x3(self.features, self.dtype, name="conv_in")(nn.silu(group_norm(x, self.dtype, "norm_in")))
         width = 2 * self.features if self.scale_shift else self.features
         projected = nn.Dense(width, dtype=self.dtype, name="embedding")(nn.silu(embedding))[:, None, None, :]
         if self.scale_shift:
             scale, shift = jnp.split(projected, 2, axis=-1)
-            h = group_norm(h, "norm_out") * (1.0 + scale) + shift
+            h = group_norm(h, self.dtype, "norm_out") * (1.0 + scale) + shift
         else:
-            h = group_norm(h + projected, "norm_out")
+            h = group_norm(h + projected, self.dtype, "norm_out")
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
         h = conv3x3(self.features, self.dtype, zero=True, name="conv_out")(h)
         if x.shape[-1] != self.features:
@@ -65,7 +68,7 @@ class SelfAttention(nn.Module):
 
     Attributes:
         heads: number of heads; must divide the channels.
-        dtype: compute dtype of the projections.
+        dtype: dtype of the activations.
     """
 
     heads: int
@@ -74,7 +77,7 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
-        tokens = group_norm(x, "norm").reshape(batch, height * width, channels)
+        tokens = group_norm(x, self.dtype, "norm").reshape(batch, height * width, channels)
         qkv = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(tokens)
         q, k, v = jnp.split(qkv.reshape(batch, height * width, self.heads, -1), 3, axis=-1)
         mixed = nn.dot_product_attention(q, k, v, dtype=self.dtype, force_fp32_for_softmax=True)

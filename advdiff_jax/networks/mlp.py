@@ -15,7 +15,7 @@ class MLP(nn.Module):
         depth: number of hidden layers.
         time_features: width of the sinusoidal embedding.
         time_scale: the embedding sees `time_scale * t`.
-        dtype: compute dtype; parameters and output are float32.
+        dtype: dtype of the activations; parameters, time embedding and output are float32.
         outputs: output channels over input channels; 2 if the variance is learnt as well.
     """
 
@@ -30,7 +30,7 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
         del train  # no dropout
         embedding = sinusoidal_embedding(self.time_scale * t, self.time_features)
-        embedding = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="time")(embedding))
+        embedding = nn.silu(nn.Dense(self.width, name="time")(embedding))
         h = nn.Dense(self.width, dtype=self.dtype, name="in")(x)
         for i in range(self.depth):
             shift = nn.Dense(self.width, dtype=self.dtype, name=f"shift_{i}")(embedding)

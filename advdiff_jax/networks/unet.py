@@ -30,7 +30,7 @@ class UNet(nn.Module):
         dropout: dropout rate in the residual blocks.
         scale_shift: Improved-DDPM's scale-shift norm instead of DDPM's addition of the time embedding.
         time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
-        dtype: compute dtype; parameters and output are float32.
+        dtype: dtype of the activations; parameters, time embedding, statistics of norms, softmax and output are float32.
         outputs: output channels over input channels; 2 if the variance is learnt as well.
         remat: the backward pass computes the inside of each block again instead of keeping it.
 
@@ -86,7 +86,7 @@ class UNet(nn.Module):
             if level:
                 h = upsample(h, self.dtype, f"up{level}_double")
 
-        h = nn.silu(group_norm(h, "norm_out"))
+        h = nn.silu(group_norm(h, jnp.float32, "norm_out"))
         return conv3x3(self.outputs * x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
 
     def _check(self, height, width):
@@ -117,8 +117,8 @@ class UNet(nn.Module):
     def _embed(self, t):
         width = 4 * self.base_channels
         h = sinusoidal_embedding(self.time_scale * t, self.base_channels)
-        h = nn.silu(nn.Dense(width, dtype=self.dtype, name="time_0")(h))
-        return nn.Dense(width, dtype=self.dtype, name="time_1")(h)
+        h = nn.silu(nn.Dense(width, name="time_0")(h))
+        return nn.Dense(width, name="time_1")(h)
 
     def _attend(self, h, name):
         kind = nn.remat(SelfAttention) if self.remat else SelfAttention

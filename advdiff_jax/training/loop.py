@@ -69,6 +69,7 @@ def train(
     """
     cfg = config.train
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    step_key = parallel.on_every_device(step_key)
     fresh = state.create(jax.jit(init)(init_key), optimizer, len(cfg.more_ema_decays))
     checkpointer = Checkpointer(workdir / "checkpoints", cfg.keep_checkpoints, cfg.keep_every)
     restored = checkpointer.restore(fresh)

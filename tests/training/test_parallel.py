@@ -27,12 +27,13 @@ config.train.batch_size, config.network.base_channels, config.network.channel_mu
 config.network.attention_resolutions = (8,)
 config.network.dropout, config.train.warmup_steps, config.robust.bias_max = 0.1, 1, 0.1
 config.robust.group_size = 2
+config.train.accumulate, config.train.more_ema_decays, config.network.remat = 2, (0.9,), True
 config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
 config = resolve(config)
 data = build_data(config)
 experiment = build_experiment(config, data.train.shape[1:])
-run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
-step = parallel.parallel_train_step(experiment.steps[True])
+run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer, 1))
+step = parallel.parallel_train_step(experiment.steps[True], config.train.accumulate)
 losses = []
 for batch in parallel.shard({"examples": x} for x in data.train[:96].reshape(6, 16, 8, 8, 1)):
     run, metrics = step(run, jax.random.key(1), batch)
@@ -49,7 +50,7 @@ def run_on(devices, variant, out):
 
 
 def test_one_and_four_devices_agree(tmp_path):
-    """Runs the hardest case: random radius, dropout, and an ascent on one example of two, each with its own keys."""
+    """Runs the hardest case: random radius, dropout, an ascent on one example of two, micro-batches, and remat."""
     one, four = (run_on(n, "robust_adv", tmp_path / f"{n}.npz") for n in (1, 4))
     assert len(one["losses"]) == 5
     np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
