@@ -36,6 +36,7 @@ COSTS = {
         "run that init_from names",
         None,
     ),
+    "nonfinite_samples": Output("samples that are not finite, and are left out"),
     "flops_per_step": Output("floating point operations of a training step", None),
     "steps_per_second": Output("training speed", None),
     "train_seconds": Output("time spent training", None),
