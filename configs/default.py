@@ -127,11 +127,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
-    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | sub_vp | ve (score_sde) | edm | flow (rectified flow)
-    diffusion.grid_steps = 1000  # vp_linear, vp_cosine: T of DDPM's discrete grid; 0: continuous time, for the others
+    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | vp_betas | sub_vp | ve (score_sde) | edm | flow (rectified flow)
+    diffusion.grid_steps = 1000  # vp_*: T of DDPM's discrete grid; 0: continuous time, for all but vp_betas
     diffusion.beta_min = 0.1  # vp_linear, sub_vp: beta(0); 0.1 and T = 1000 make DDPM's 1e-4
     diffusion.beta_max = 20.0  # vp_linear, sub_vp: beta(1); DDPM's 0.02
     diffusion.cosine_offset = 0.008  # vp_cosine: s of Improved-DDPM
+    diffusion.betas = ()  # vp_betas: DDPM's betas, grid_steps numbers
     diffusion.ve_sigma_min = 0.01  # ve: smallest noise, data units (score_sde)
     diffusion.ve_sigma_max = 50.0  # ve: largest noise; score_sde's for CIFAR-10
     diffusion.edm_sigma_min = 0.002  # edm: smallest noise sampled from, data units (EDM, table 1)
@@ -150,7 +151,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.network = network = ml_collections.ConfigDict()
     network.kind = "mlp"  # mlp (points) | unet (images)
     network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
-    network.time_input = "t"  # t | log_noise (EDM's c_noise = log(sigma / alpha) / 4): input of the time embedding
+    # t | log_noise (EDM's c_noise = log(sigma / alpha) / 4) | ddpm_index (0 to T - 1 at DDPM's times)
+    network.time_input = "t"  # one of these: input of the time embedding
     network.time_scale = 1000.0  # factor on it; 1000 gives DDPM's time steps
     network.width = 128  # mlp: units of a hidden layer
     network.depth = 3  # mlp: hidden layers
@@ -162,6 +164,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.heads = 4  # unet: attention heads
     network.dropout = 0.0  # unet: dropout rate in the residual blocks
     network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
+    # unet: what the checkpoints of other libraries use, under diffusers' names
+    # DownBlock2D | AttnDownBlock2D (with self-attention) | ResnetDownsampleBlock2D (with downsample_type resnet)
+    network.down_block_types = ()  # any of these for each level, from full resolution; (): as attention_resolutions says
+    # UpBlock2D | AttnUpBlock2D | ResnetUpsampleBlock2D
+    network.up_block_types = ()  # any of these for each level, from the lowest resolution; (): as attention_resolutions says
+    network.downsample_type = "conv"  # conv | resnet: a strided convolution; a mean of 2x2 pixels in a residual block
+    network.upsample_type = "conv"  # conv | resnet: the nearest neighbour and a convolution; the same in a residual block
+    network.downsample_padding = 1  # of the strided convolution: 1 on all sides; 0: below and on the right (DDPM)
+    network.attention_head_dim = 0  # channels of a head; 0: there are network.heads heads
+    network.add_attention = True  # self-attention in the middle
+    network.norm_num_groups = 0  # groups of the norms; 0: 32, or fewer in narrow layers
+    network.attn_norm_num_groups = 0  # groups of the norm before the middle's attention; 0: as the others; -1: no norm
+    network.norm_eps = 1e-5  # epsilon of the norms; 1e-6 in DDPM
+    network.flip_sin_to_cos = True  # the time embedding has its cosines first (Improved-DDPM), not its sines (DDPM)
+    network.freq_shift = 0  # 1: its frequencies end at 1 / 10000 (DDPM)
+    network.center_input_sample = False  # the network sees 2 x - 1
 
     # --- robust: the penalty of equivariance, invariance and jvp --------------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()

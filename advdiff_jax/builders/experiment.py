@@ -22,8 +22,8 @@ from advdiff_jax.builders.objectives import (
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.registry import Choice, as_user_error, build
 from advdiff_jax.diffusion.model import Model
+from advdiff_jax.networks import unet
 from advdiff_jax.networks.mlp import MLP
-from advdiff_jax.networks.unet import UNet
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.step import make_train_step
@@ -31,36 +31,44 @@ from advdiff_jax.training.step_schedule import StepSchedule
 
 DTYPES = {"float32": Choice(lambda c: jnp.float32), "bfloat16": Choice(lambda c: jnp.bfloat16)}
 
+# network.KEY -> the argument of `UNet` with this name.
+_UNET = (
+    "base_channels",
+    "channel_mults",
+    "res_blocks",
+    "attention_resolutions",
+    "heads",
+    "dropout",
+    "scale_shift",
+    "down_block_types",
+    "up_block_types",
+    "downsample_type",
+    "upsample_type",
+    "downsample_padding",
+    "attention_head_dim",
+    "add_attention",
+    "norm_num_groups",
+    "attn_norm_num_groups",
+    "norm_eps",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "center_input_sample",
+)
+
+DOWN_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.DOWN_BLOCKS}
+UP_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.UP_BLOCKS}
+RESAMPLING = {name: Choice(lambda c, value=name: value) for name in unet.RESAMPLING}
+
 NETWORKS = {
     "mlp": Choice(
         lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
         reads=("network.width", "network.depth", "network.time_features"),
     ),
     "unet": Choice(
-        lambda c, dtype, outputs: UNet(
-            c.base_channels,
-            tuple(c.channel_mults),
-            c.res_blocks,
-            tuple(c.attention_resolutions),
-            c.heads,
-            c.dropout,
-            c.scale_shift,
-            c.time_scale,
-            dtype,
-            outputs,
+        lambda c, dtype, outputs: unet.UNet(
+            **{key: c[key] for key in _UNET}, time_scale=c.time_scale, dtype=dtype, outputs=outputs
         ),
-        reads=tuple(
-            f"network.{key}"
-            for key in (
-                "base_channels",
-                "channel_mults",
-                "res_blocks",
-                "attention_resolutions",
-                "heads",
-                "dropout",
-                "scale_shift",
-            )
-        ),
+        reads=tuple(f"network.{key}" for key in _UNET),
     ),
 }
 

@@ -13,7 +13,7 @@ import ml_collections
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
-from advdiff_jax.builders.experiment import DTYPES, LEARNING_RATES, NETWORKS
+from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.metrics import FEATURES, METRICS
 from advdiff_jax.builders.objectives import (
     CRITERIA,
@@ -53,6 +53,10 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "network.kind": NETWORKS,
     "network.dtype": DTYPES,
     "network.time_input": TIME_INPUTS,
+    "network.down_block_types": DOWN_BLOCKS,
+    "network.up_block_types": UP_BLOCKS,
+    "network.downsample_type": RESAMPLING,
+    "network.upsample_type": RESAMPLING,
     "train.decay": LEARNING_RATES,
     "sampling.method": SAMPLERS,
     "sampling.grid": GRIDS,

@@ -1,0 +1,157 @@
+"""Models of diffusers, in and out: the same outputs, input gradients and samples in either library.
+
+Runs in an environment of its own (`make crosscheck`), because it needs torch. Weights are random but for the last tests, which
+train on handwritten digits.
+"""
+
+import functools
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from advdiff_jax.builders.experiment import build_network
+from advdiff_jax.builders.process import build_process
+from advdiff_jax.interop import diffusers as interop
+from advdiff_jax.interop.tensors import from_tensors
+from configs import default
+
+DDPM_256 = {
+    "sample_size": 64,  # of 256, to save time: no layer depends on it
+    "block_out_channels": (128, 128, 256, 256, 512, 512),
+    "down_block_types": (*["DownBlock2D"] * 4, "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", *["UpBlock2D"] * 4),
+}
+DDPM = {
+    "layers_per_block": 2,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+    "attention_head_dim": None,
+}
+CHECKPOINTS = {
+    "ddpm-cifar10-32": {
+        **DDPM,
+        "sample_size": 32,
+        "block_out_channels": (128, 256, 256, 256),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    },
+    "ddpm-celebahq-256": {**DDPM, **DDPM_256},
+    "ddpm-bedroom-256": {**DDPM, **DDPM_256, "sample_size": 32},
+}
+# Together they have every option, and each value of it.
+SMALL = {
+    "sample_size": 16,
+    "in_channels": 1,
+    "out_channels": 1,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 24, 32),
+    "norm_num_groups": 4,
+}
+OPTIONS = {
+    "one side up, the other down": {
+        "down_block_types": ("AttnDownBlock2D", "ResnetDownsampleBlock2D", "DownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D", "UpBlock2D"),
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attention_head_dim": 8,
+        "out_channels": 2,
+    },
+    "scale-shift with a norm in the middle": {
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D"),
+        "downsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attn_norm_num_groups": 8,
+        "attention_head_dim": 4,
+        "norm_eps": 1e-3,
+        "center_input_sample": True,
+    },
+    "no attention, sizes of a photograph": {
+        "down_block_types": ("UNetResDownBlock2D", "ResnetDownsampleBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D", "ResnetUpsampleBlock2D"),
+        "add_attention": False,
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "in_channels": 3,
+        "out_channels": 3,
+        "sample_size": (8, 16),
+        "act_fn": "swish",
+    },
+}
+ALL = CHECKPOINTS | {name: SMALL | options for name, options in OPTIONS.items()}
+
+
+def random_model(settings, seed=0):
+    """A `UNet2DModel` whose every parameter, also those that start at zero or one, is random."""
+    torch.manual_seed(seed)
+    model = diffusers.UNet2DModel(**settings).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def pipeline(model, folder, **scheduler):
+    diffusers.DDPMPipeline(model, diffusers.DDPMScheduler(**scheduler)).save_pretrained(folder)
+    return folder
+
+
+def imported(folder):
+    """A config that describes the model, its network as (x, t) -> prediction, and what became of the tensors."""
+    config, settings = default.get_config(), interop.read_settings(folder)
+    config.update_from_flattened_dict(settings.facts | settings.defaults)
+    network, process = build_network(config), build_process(config)
+    size = config.data.size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    x, t = jnp.zeros((1, height, width, config.data.channels)), jnp.zeros(1)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, t)["params"]
+    conversion = from_tensors(interop.read_tensors(folder), shapes, interop.layout(shapes), network.num_heads)
+    return config, lambda params, x, t: network.apply({"params": params}, *process.inputs(x, t)), conversion
+
+
+def first(x):
+    return torch.from_numpy(np.moveaxis(np.asarray(x), -1, 1).copy())
+
+
+def last(x):
+    return np.moveaxis(x.detach().numpy(), 1, -1)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_outputs_and_input_gradients(name, tmp_path):
+    model = random_model(ALL[name])
+    config, predict, conversion = imported(pipeline(model, tmp_path))
+    assert conversion.missing == conversion.unused == conversion.misshapen == []
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert sum(leaf.size for leaf in jax.tree.leaves(conversion.params)) == count
+    if name in CHECKPOINTS:
+        assert count == (35_746_307 if "cifar10" in name else 113_673_219)
+    rng, batch = np.random.default_rng(1), 1 if name in CHECKPOINTS else 3
+    height, width = config.data.size if isinstance(config.data.size, tuple) else (config.data.size, config.data.size)
+    x = rng.standard_normal((batch, height, width, config.data.channels)).astype(np.float32)
+    indices = np.array([501, 0, 999][:batch])
+
+    theirs_x = first(x).requires_grad_()
+    theirs = model(theirs_x, torch.from_numpy(indices)).sample
+    cotangent = rng.standard_normal(last(theirs).shape).astype(np.float32)
+    theirs.backward(first(cotangent))
+
+    @jax.jit
+    def output_and_gradient(params, x, t):
+        output, pull = jax.vjp(functools.partial(predict, params, t=t), x)
+        return output, pull(jnp.asarray(cotangent))[0]
+
+    ours, gradient = output_and_gradient(conversion.params, x, jnp.asarray((indices + 1) / 1000.0, jnp.float32))
+    for found, wanted in ((ours, last(theirs)), (gradient, last(theirs_x.grad))):
+        scale = max(1.0, float(np.sqrt(np.mean(wanted**2))))
+        print(name, float(np.abs(np.asarray(found) - wanted).max()), scale)
+        np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-4 * scale)
+        assert np.sqrt(np.mean(wanted**2)) > 0.01
