@@ -82,6 +82,12 @@ def read_results(path: pathlib.Path) -> dict[str, float]:
     return results
 
 
+def is_trained(workdir: pathlib.Path) -> bool:
+    """Says whether a run is finished: it has results, and of its training, not of the model that it would start from."""
+    path = workdir / "results.json"
+    return path.exists() and "train_seconds" in read_results(path)
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Returns the flat config of a run under today's names.
 

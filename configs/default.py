@@ -44,7 +44,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
     config.variant = ""  # set by `variants.with_variant`; kept for reports
     config.seed = 0  # seeds initialisation, shuffling, noise and perturbations; not the data (data.seed)
-    config.init_from = ""  # workdir of a finished run with the same network, to start from; set another seed too
+    # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
+    config.init_from = ""  # its path; the network must be the same, or network.kind pretrained; set another seed too
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
@@ -149,7 +150,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- network ------------------------------------------------------------------------------------------------------
     config.network = network = ml_collections.ConfigDict()
-    network.kind = "mlp"  # mlp (points) | unet (images)
+    network.kind = "mlp"  # mlp (points) | unet (images) | pretrained (that of init_from, with its process)
     network.dtype = "float32"  # compute dtype: float32 | bfloat16; parameters stay float32
     # t | log_noise (EDM's c_noise = log(sigma / alpha) / 4) | ddpm_index (0 to T - 1 at DDPM's times)
     network.time_input = "t"  # one of these: input of the time embedding
@@ -261,6 +262,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.rtol = 1e-4  # ode: relative tolerance of a step
     sampling.atol = 1e-4  # ode: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip], 1 for images; 0: no clipping
+    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining.
+    sampling.final_denoise = 0.0  # std of the noise in the data that a final step removes; 0: no final step
+    sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
+    sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = 0  # seeds the sampler
 

@@ -22,8 +22,10 @@ from advdiff_jax.builders.objectives import (
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.registry import Choice, as_user_error, build
 from advdiff_jax.diffusion.model import Model
+from advdiff_jax.errors import UserError
 from advdiff_jax.networks import unet
 from advdiff_jax.networks.mlp import MLP
+from advdiff_jax.sampling.final import final_denoise
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.step import make_train_step
@@ -59,6 +61,11 @@ DOWN_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.DOWN_B
 UP_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.UP_BLOCKS}
 RESAMPLING = {name: Choice(lambda c, value=name: value) for name in unet.RESAMPLING}
 
+
+def _unnamed(c, dtype, outputs):
+    raise UserError("config.network.kind='pretrained' is resolved from config.init_from: set that, or kind to mlp or unet")
+
+
 NETWORKS = {
     "mlp": Choice(
         lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
@@ -70,6 +77,7 @@ NETWORKS = {
         ),
         reads=tuple(f"network.{key}" for key in _UNET),
     ),
+    "pretrained": Choice(_unnamed, reads=("network.dropout",)),
 }
 
 LEARNING_RATES = {
@@ -81,6 +89,9 @@ LEARNING_RATES = {
     ),
     "cosine": Choice(lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps)),
 }
+
+
+FINAL = 0x66696E61  # folded into a sample's key for its final step, so that the steps before keep their draws
 
 
 class Experiment(NamedTuple):
@@ -186,10 +197,16 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
         return Model(process.schedule, process.denoiser(functools.partial(evaluate_network, params)))
 
     def draw(params, keys):
-        predict = functools.partial(evaluate_network, params)
-        denoise = process.denoiser(predict, clip=config.sampling.clip or None)
+        c, predict = config.sampling, functools.partial(evaluate_network, params)
+        denoise = process.denoiser(predict, clip=c.clip or None)
         start_keys, step_keys = rng.split(keys, 2)
-        return solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
+        samples = solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
+        if not c.final_denoise:
+            return samples
+        std, level = c.final_denoise, c.final_level or 0.5 * c.final_denoise
+        final_keys = rng.fold_in(keys, FINAL)
+        cleaned = final_denoise(process.schedule, process.denoiser(predict), final_keys, samples, std, level, c.final_draws)
+        return jnp.clip(cleaned, -c.clip, c.clip) if c.clip else cleaned
 
     step_schedule = build_step_schedule(config, config.train.steps)
     steps = _build_steps(config, apply_train, process, step_schedule)

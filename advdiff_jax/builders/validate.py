@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
+from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
@@ -69,7 +70,8 @@ CHOICES: dict[str, dict[Any, Any]] = {
 def resolve(
     config: ml_collections.ConfigDict, overrides: Iterable[str] = (), modes: dict[str, Any] | None = None, mode: str = "train"
 ) -> ml_collections.ConfigDict:
-    """Checks a config and completes it: references are resolved, and `train.steps` is what the budget pays for.
+    """Checks a config and completes it: references are resolved, `train.steps` is what the budget pays for, and a pretrained
+    network is described.
 
     Args:
         config: a config of `configs/`.
@@ -85,6 +87,8 @@ def resolve(
             each other.
     """
     config = config.copy_and_resolve_references()
+    if config.network.kind == "pretrained":
+        pretrained.follow(config, overrides)
     _check_overrides(config, overrides, modes or {}, mode)
     check_ranges(workdir.flatten(config))
     _check_batch(config)

@@ -11,10 +11,14 @@ Our projection `qkv` holds (heads, 3, channels of a head) in this order, as Impr
 k and v.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from advdiff_jax.networks.layers import Norms
+from advdiff_jax.networks.unet import UNet
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
@@ -159,3 +163,35 @@ def _set(tree, path, value):
     for key in path[:-1]:
         tree = tree.setdefault(key, {})
     tree[path[-1]] = value
+
+
+def norm_groups(params: Mapping, network: UNet) -> set[int]:
+    """Returns the numbers of groups of a network's norms, but of one that the middle's attention has for itself."""
+    own = "middle_attention" if network.attn_norm_num_groups > 0 else None
+    norms = Norms(network.norm_num_groups, network.norm_eps)
+    scales = (
+        layer["scale"]
+        for block, layers in params.items()
+        if block != own
+        for layer in (layers, *layers.values())
+        if "scale" in layer
+    )
+    return {norms.of(scale.shape[0]) for scale in scales}
+
+
+def shift_time(params: Mapping, network: UNet, shift: float) -> dict[str, Any]:
+    """Returns parameters with which the network at time n does what it did at n + shift.
+
+    The sinusoidal embedding of n + shift is that of n, each pair (cos, sin) turned by its frequency times the shift. The first
+    layer after it takes the turn in.
+    """
+    if not shift:
+        return dict(params)
+    kernel = np.asarray(params["time_0"]["kernel"], np.float64)
+    half = len(kernel) // 2
+    angles = np.exp(-math.log(10_000.0) * np.arange(half) / (half - network.freq_shift)) * shift
+    cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    of_cos, of_sin = (kernel[:half], kernel[half:]) if network.flip_sin_to_cos else (kernel[half:], kernel[:half])
+    turned = [cosine * of_cos + sine * of_sin, cosine * of_sin - sine * of_cos]
+    kernel = np.concatenate(turned if network.flip_sin_to_cos else turned[::-1]).astype(np.float32)
+    return {**params, "time_0": {**params["time_0"], "kernel": kernel}}

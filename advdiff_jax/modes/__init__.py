@@ -39,6 +39,8 @@ MODES = {
             f"poison.{key}" for key in ("checkpoint", "radius", "ball", "attack_steps", "step_size", "draws", "batch_size")
         ),
     ),
+    "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
+    "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),
 }
 

@@ -15,13 +15,14 @@ from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import Experiment, build_experiment
 from advdiff_jax.builders.objectives import evaluations
+from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.registry import lookup_all
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.modes import preview, sample
 from advdiff_jax.training import noise_floor, parallel
-from advdiff_jax.training.checkpoint import Restored, restore_latest
+from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
-    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
+    out = sample.claim(config, folder)
     data = build_data(config)
     metrics.check_metrics(config, data)
     return evaluate_run(config, folder, out, data, build_experiment(config, data.train.shape[1:]))
@@ -54,7 +55,7 @@ def evaluate_run(
     Returns:
         report.html.
     """
-    restored = restore_latest(folder, experiment.init, experiment.optimizer)
+    restored = restore(config, experiment, folder)
     params, step = restored.state.ema_params, int(restored.state.step)
     samples = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
     if jax.process_index() != 0:
@@ -98,6 +99,8 @@ def _noise_level(config, restored):
 
 
 def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
+    if not restored.meta:  # no training of ours
+        return {}
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
     rates = [row["steps_per_second"] for row in rows]
     costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
@@ -135,7 +138,10 @@ def _field_sections(config, data, model, plots):
 
 
 def _closing_sections(config, folder, plots):
-    figures.curves(read_metrics(folder)).savefig(plots / "curves.png")
+    setup = report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2))
+    rows = read_metrics(folder)
+    if not rows:
+        return [setup]
+    figures.curves(rows).savefig(plots / "curves.png")
     curves = report.image(plots / "curves.png", "Means over logged windows.", wide=True)
-    setup = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
-    return [report.Section("Training", images=[curves]), report.Section("Set-up", pre=setup)]
+    return [report.Section("Training", images=[curves]), setup]

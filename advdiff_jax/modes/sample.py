@@ -1,4 +1,4 @@
-"""`--mode=sample`: draws from the newest checkpoint of a run."""
+"""`--mode=sample`: draws from the newest checkpoint of a run, or from the model that it starts from."""
 
 import pathlib
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.experiment import Experiment, build_experiment
-from advdiff_jax.modes import preview
+from advdiff_jax.builders.pretrained import check_same, restore
+from advdiff_jax.modes import PREVIEWS, preview
 from advdiff_jax.training import parallel
-from advdiff_jax.training.checkpoint import restore_latest
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
@@ -22,12 +22,25 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
-    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
+    out = claim(config, folder)
     data = build_data(config)
     experiment = build_experiment(config, data.train.shape[1:])
-    state = restore_latest(folder, experiment.init, experiment.optimizer).state
+    state = restore(config, experiment, folder).state
     draw(config, data, experiment, out, int(state.step), parallel.replicate(state.ema_params))
     return image_path(out, int(state.step))
+
+
+def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Checks that `folder` holds the run of a config; returns the folder for results. See `workdir.claim`.
+
+    A config with `init_from` needs no training: its model is claimed as a run of no steps.
+    """
+    if jax.process_index() != 0:
+        return folder
+    fresh = bool(config.init_from) and not (folder / "config.json").exists()
+    if fresh:
+        check_same(config)
+    return workdir.claim(config, folder, evaluate_only=not fresh, previews=PREVIEWS)
 
 
 def image_path(out: pathlib.Path, step: int) -> pathlib.Path:

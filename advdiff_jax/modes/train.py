@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
         workdir.lengthen(config, folder)
-    if (folder / "results.json").exists():  # said before any data are read: a list may have hundreds of runs
+    if workdir.is_trained(folder):  # said before any data are read: a list may have hundreds of runs
         workdir.claim(config, folder, evaluate_only=False)
         log.info("%s: already finished; --mode=evaluate evaluates it again", title)
         return folder / "report.html"

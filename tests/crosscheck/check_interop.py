@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from advdiff_jax.builders.experiment import build_network
-from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.process import build_process, build_schedule
 from advdiff_jax.interop import diffusers as interop
+from advdiff_jax.interop.diffusers_config import read_scheduler
 from advdiff_jax.interop.tensors import from_tensors
 from configs import default
 
@@ -155,3 +156,21 @@ def test_outputs_and_input_gradients(name, tmp_path):
         print(name, float(np.abs(np.asarray(found) - wanted).max()), scale)
         np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-4 * scale)
         assert np.sqrt(np.mean(wanted**2)) > 0.01
+
+
+SCHEDULERS = {
+    "linear": {},
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "given": {"trained_betas": np.geomspace(1e-3, 0.2, 50).tolist(), "num_train_timesteps": 50},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_noise_schedules(name):
+    scheduler = diffusers.DDPMScheduler(**SCHEDULERS[name])
+    config = default.get_config()
+    config.update_from_flattened_dict(read_scheduler(dict(scheduler.config) | {"_class_name": "DDPMScheduler"}).facts)
+    schedule = build_schedule(config)
+    times = jnp.arange(1, schedule.num_steps + 1) / schedule.num_steps
+    np.testing.assert_allclose(np.asarray(schedule.alpha(times)) ** 2, scheduler.alphas_cumprod.numpy(), atol=2e-6)
