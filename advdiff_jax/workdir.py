@@ -203,8 +203,9 @@ def lengthen(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     changed = []
     if mine["train.decay"] != "constant":
         changed.append(f"train.decay={mine['train.decay']} follows train.steps")
-    if 0.0 < mine["robust.start_step"] < 1.0:
-        changed.append(f"robust.start_step={mine['robust.start_step']:g} is a share of train.steps")
+    for key in ("robust.start_step", "robust.warmup_steps"):
+        if 0.0 < mine[key] < 1.0:
+            changed.append(f"{key}={mine[key]:g} is a share of train.steps")
     if changed:
         raise UserError(
             f"config.train.steps={after}: the run in {workdir} has {before}, and its first steps would have been others "

@@ -38,6 +38,27 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.evaluation.num_samples = 10_000
 
 
+def finetune(config: ml_collections.ConfigDict) -> None:
+    """Sets what robust fine-tuning of a trained model shares: the network is that of `config.init_from`.
+
+    The batches are those of DDPM's own training (Ho et al. 2020, appendix B), and so is the average of the parameters, which is
+    continued. The penalty's weight rises over the first tenth of the steps, because its gradient is large at a network that has
+    never been asked for equivariance.
+    """
+    config.network.kind = "pretrained"
+    config.data.flip = True
+    config.data.num_workers = 8
+    config.train.decay = "constant"
+    config.train.warmup_steps = 1000
+    config.train.ema_decay = 0.9999
+    config.train.log_every = 500
+    config.train.checkpoint_every = 5000
+    config.robust.warmup_steps = 0.1
+    config.robust.cut = config.data.get_ref("noise_std") / 2
+    config.sampling.steps = 1000
+    config.evaluation.num_samples = 10_000
+
+
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
@@ -208,6 +229,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # 0.2 puts the cut at half the noise's std for data on a surface of few dimensions, and higher the more dimensions the
     # surface has (plane3d, two of three: at the std).
     robust.explained = 0.2  # adaptive: share of the noise variance that the model explains at the cut
+    robust.warmup_steps = 0.0  # steps over which the weight rises linearly to its value; below 1: a share of all steps
     # the cost of the penalty
     robust.start_step = 0.0  # first step with the penalty, plain denoising before it; below 1: a share of all steps
     robust.lazy_interval = 1  # k: the penalty is applied every k-th step, scaled by k

@@ -18,6 +18,7 @@ from advdiff_jax.builders.objectives import (
     build_step_schedule,
     build_variance_loss,
     objective_spec,
+    weight_ramp,
 )
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.registry import Choice, as_user_error, build
@@ -28,6 +29,7 @@ from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.sampling.final import final_denoise
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import noise_floor, parallel
+from advdiff_jax.training.state import create
 from advdiff_jax.training.step import make_train_step
 from advdiff_jax.training.step_schedule import StepSchedule
 
@@ -141,18 +143,20 @@ def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> o
 def _build_steps(config, apply, process, step_schedule):
     variance_loss, explained = build_variance_loss(config, process), config.robust.explained
 
-    def objective_at(stats):
-        return build_objective(config, process, variance_loss, noise_floor.estimate_noise_floor(stats, explained))
+    def objective_at(state):
+        measured = noise_floor.estimate_noise_floor(state.noise_floor, explained)
+        return build_objective(config, process, variance_loss, measured, weight_ramp(config, state.step))
 
-    objective_at(noise_floor.create())  # refuses a bad value now
+    objective_at(create({}, optax.identity()))  # refuses a bad value now
     shared = {
         "apply": apply,
         "schedule": process.schedule,
         "ema_decay": config.train.ema_decay,
         "average": parallel.average,
+        "ema_ramp": not config.init_from,
     }
     plain = make_train_step(
-        objective_at=lambda stats: build_denoising(config, process, variance_loss),
+        objective_at=lambda state: build_denoising(config, process, variance_loss),
         optimizer=build_optimizer(config),
         measure_until=step_schedule.start,
         **shared,

@@ -88,6 +88,7 @@ RANGES = {
     "robust.exponent": _POSITIVE,
     "robust.explained": "(0, 1)",
     "robust.start_step": _AMOUNT,
+    "robust.warmup_steps": _AMOUNT,
     "robust.lazy_interval": _COUNT,
     "robust.group_size": _COUNT,
     "baselines.updates": _COUNT,

@@ -55,6 +55,7 @@ def make_free_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
+    ema_ramp: bool = True,
     *,
     updates: int = 3,
     ascend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
@@ -68,6 +69,7 @@ def make_free_step(
         optimizer: as there; its schedules must count `updates` calls per step.
         ema_decay: as there, but per update.
         average: as there; delta stays on its device.
+        ema_ramp: as there.
         updates: K; static.
         ascend: built by `make_ascent`.
 
@@ -79,7 +81,7 @@ def make_free_step(
     """
     if updates < 1:
         raise InvalidArgument(f"need updates >= 1, got {updates}")
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, ema_ramp)
 
     def loss_fn(params, delta, keys, x0):
         t, objective_keys, dropout_keys = draw(keys, schedule)  # the same in every update

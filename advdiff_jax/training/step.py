@@ -12,29 +12,30 @@ from advdiff_jax import rng
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.training import noise_floor
-from advdiff_jax.training.noise_floor import NoiseFloorStats
 from advdiff_jax.training.state import TrainState
 
 
 def make_train_step(
     apply: Callable[..., jax.Array],
-    objective_at: Callable[[NoiseFloorStats], Callable],
+    objective_at: Callable[[TrainState], Callable],
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     average: Callable = lambda tree: tree,
     measure_until: int = 0,
+    ema_ramp: bool = True,
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the train step.
 
     Args:
         apply: (params, x [B, ...], t [B], dropout_keys [B]) -> prediction [B, ...].
-        objective_at: noise-floor statistics -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and
-            nowhere else. It is called inside the step, because a weight may follow the noise floor.
+        objective_at: state -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else. It is
+            called inside the step, because a weight may follow the noise floor and the step.
         schedule: the process; its `training_time` draws t.
         optimizer: an optax transformation.
-        ema_decay: decay of the average of the parameters; ramped up as min(decay, (1 + step) / (10 + step)), so that
-            short runs do not average over their initialisation.
+        ema_decay: decay of the average of the parameters.
+        ema_ramp: ramp the decay up as min(decay, (1 + step) / (10 + step)), so that short runs do not average over their
+            initialisation; a run that starts from an average continues it without.
         average: mean of a pytree over devices; the identity on one.
         measure_until: steps before this one add the batch's `noise_error` to the state's noise-floor statistics. They must be
             plain denoising steps: a penalty changes the error.
@@ -44,22 +45,22 @@ def make_train_step(
         [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the objective
         takes as keyword arguments. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`.
     """
-    update = make_update(optimizer, ema_decay)
+    update = make_update(optimizer, ema_decay, ema_ramp)
 
-    def loss_fn(params, stats, keys, x0, known):
+    def loss_fn(params, state, keys, x0, known):
         t, objective_keys, dropout_keys = draw(keys, schedule)
 
         def predict(x, t, rows=slice(None)):
             # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
             return apply(params, x, t, dropout_keys[rows])
 
-        loss, aux = objective_at(stats)(predict, objective_keys, x0, t, **known)
+        loss, aux = objective_at(state)(predict, objective_keys, x0, t, **known)
         return jnp.mean(loss), ({"loss": loss, **aux}, t)
 
     def train_step(state, keys, batch):
         known = {name: value for name, value in batch.items() if name != "examples"}
         x0, stats = to_float(batch["examples"]), state.noise_floor
-        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, stats, keys, x0, known)
+        gradients, (aux, t) = jax.grad(loss_fn, has_aux=True)(state.params, state, keys, x0, known)
         error = aux.pop("noise_error", None)
         if error is not None and measure_until:
             updated = average(noise_floor.update(stats, schedule.noise_to_signal(t), error))
@@ -86,13 +87,15 @@ def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
     return StepDraws(schedule.training_time(rng.uniform(time_keys)), objective_keys, dropout_keys)
 
 
-def make_update(optimizer: optax.GradientTransformation, ema_decay: float) -> Callable[[TrainState, dict], TrainState]:
+def make_update(
+    optimizer: optax.GradientTransformation, ema_decay: float, ema_ramp: bool = True
+) -> Callable[[TrainState, dict], TrainState]:
     """Builds update(state, gradients) -> the state after an optimiser and EMA update; `step` stays."""
 
     def update(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step)) if ema_ramp else ema_decay
         ema_params = optax.incremental_update(params, state.ema_params, 1.0 - decay)
         return state._replace(params=params, opt_state=opt_state, ema_params=ema_params)
 
