@@ -87,7 +87,7 @@ def resolve(
             each other.
     """
     config = config.copy_and_resolve_references()
-    if config.network.kind == "pretrained":
+    if config.network.kind == "pretrained" and (not modes or modes[mode].needs_network):
         pretrained.follow(config, overrides)
     _check_overrides(config, overrides, modes or {}, mode)
     check_ranges(workdir.flatten(config))

@@ -16,6 +16,7 @@ import safetensors.flax
 import safetensors.numpy
 
 from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.interop import state_dicts
 from advdiff_jax.interop.diffusers_config import Settings, read_scheduler, read_unet
 from advdiff_jax.interop.tensors import Layout, count_levels
 
@@ -46,8 +47,15 @@ def read_settings(path: pathlib.Path) -> Settings:
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the weights of a folder, name -> array; raises InvalidArgument if the file is missing or damaged."""
+    """Reads the weights of a folder, name -> array; those of an old folder, which has a .bin file alone, through torch.
+
+    Raises:
+        InvalidArgument: the file is missing or damaged, or torch for a .bin file.
+    """
     file = _unet(path) / WEIGHTS
+    pickled = file.with_suffix(".bin")
+    if not file.exists() and pickled.exists():
+        return state_dicts.read_tensors(pickled)
     if not file.exists():
         raise InvalidArgument(f"{_unet(path)} holds no {WEIGHTS}: save the model with safe_serialization=True")
     try:

@@ -18,20 +18,22 @@ class ModeSpec(NamedTuple):
         output: folder under the workdir that it writes without claiming a run; "": it trains or evaluates the run.
         joint: whether it shows a list of runs as one.
         reads: keys of the config that this mode alone reads.
+        needs_network: whether it asks what the network is; if so, a pretrained one has to be named.
     """
 
     help: str
     output: str = ""
     joint: bool = False
     reads: tuple[str, ...] = ()
+    needs_network: bool = True
 
 
 MODES = {
     "train": ModeSpec("trains or resumes, then samples and evaluates"),
     "sample": ModeSpec("draws from the newest checkpoint"),
     "evaluate": ModeSpec("samples and evaluates again"),
-    "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview"),
-    "preview": ModeSpec("shows the training set, clean and corrupted", output="preview"),
+    "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview", needs_network=False),
+    "preview": ModeSpec("shows the training set, clean and corrupted", output="preview", needs_network=False),
     "poison": ModeSpec(
         "writes an adversarially poisoned training set",
         output="poison",

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from advdiff_jax import workdir
+from advdiff_jax import modes, workdir
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.pretrained import read_initial
 from advdiff_jax.builders.validate import resolve
@@ -16,7 +16,7 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.interop import diffusers
 from advdiff_jax.modes import evaluate, poison, sample, train
 from advdiff_jax.modes import inspect as inspect_mode
-from configs import pretrained
+from configs import finetune_cifar10, pretrained
 from tests.interop.models import write
 from tests.launching import call
 
@@ -157,6 +157,13 @@ def test_the_command_line(folder, tmp_path):
     found = call(*shared, *small, f"--config.init_from={folder}", "--mode=gain", "--config.diffusion.prediction=v")
     assert found.returncode == 2
     assert "config.diffusion.prediction follows config.init_from" in found.stderr
+
+
+def test_data_are_prepared_and_shown_before_there_is_a_model():
+    config = resolve(finetune_cifar10.get_config(), (), modes.MODES, "preview")
+    assert config.network.kind == "pretrained"
+    with pytest.raises(UserError, match="needs a model"):
+        resolve(finetune_cifar10.get_config(), (), modes.MODES, "gain")
 
 
 def test_a_damaged_folder_is_one_line(folder, tmp_path):

@@ -164,6 +164,9 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "unet" / diffusers.WEIGHTS).unlink()
     with pytest.raises(InvalidArgument, match=r"holds no diffusion_pytorch_model\.safetensors"):
         diffusers.read_tensors(tmp_path)
+    (tmp_path / "unet" / "diffusion_pytorch_model.bin").touch()
+    with pytest.raises(InvalidArgument, match=r"diffusion_pytorch_model\.bin (needs torch to be read|cannot be read)"):
+        diffusers.read_tensors(tmp_path)
     config = tmp_path / "unet" / "config.json"
     config.write_text(json.dumps(UNET))
     with pytest.raises(InvalidArgument, match="variance_type='learned_range', and the network no output for it"):
