@@ -83,9 +83,9 @@ def read_results(path: pathlib.Path) -> dict[str, float]:
 
 
 def is_trained(workdir: pathlib.Path) -> bool:
-    """Says whether a run is finished: it has results, and of its training, not of the model that it would start from."""
+    """Says whether a run is finished: it has results, and they are not those of the model that it would start from."""
     path = workdir / "results.json"
-    return path.exists() and "train_seconds" in read_results(path)
+    return path.exists() and read_results(path).get("train_seconds", 1.0) > 0.0
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

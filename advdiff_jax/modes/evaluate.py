@@ -99,8 +99,8 @@ def _noise_level(config, restored):
 
 
 def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
-    if not restored.meta:  # no training of ours
-        return {}
+    if not restored.meta:  # the model that the run would start from
+        return {"train_seconds": 0.0}
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
     rates = [row["steps_per_second"] for row in rows]
     costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}

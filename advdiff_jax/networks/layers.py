@@ -65,6 +65,11 @@ def conv3x3(features: int, dtype: jnp.dtype, zero: bool = False, name: str | Non
     return nn.Conv(features, (3, 3), padding=1, dtype=dtype, kernel_init=init, name=name)
 
 
+def keep(x: jax.Array) -> jax.Array:
+    """Keeps the resolution."""
+    return x
+
+
 def halve(x: jax.Array) -> jax.Array:
     """Halves the resolution by the mean of 2x2 pixels."""
     return nn.avg_pool(x, (2, 2), (2, 2))
@@ -84,7 +89,7 @@ class ResBlock(nn.Module):
         scale_shift: the embedding scales and shifts the second norm (Improved-DDPM); otherwise it is added (DDPM).
         dtype: compute dtype of the convolutions.
         norms: the group norms.
-        resample: `halve`, `double` or the identity, applied to both branches.
+        resample: `keep`, `halve` or `double`, applied to both branches.
     """
 
     features: int
@@ -92,7 +97,7 @@ class ResBlock(nn.Module):
     scale_shift: bool
     dtype: jnp.dtype
     norms: Norms = Norms()
-    resample: Callable[[jax.Array], jax.Array] = lambda x: x
+    resample: Callable[[jax.Array], jax.Array] = keep
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, train: bool) -> jax.Array:

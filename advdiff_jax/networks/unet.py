@@ -18,6 +18,7 @@ from advdiff_jax.networks.layers import (
     downsample,
     group_norm,
     halve,
+    keep,
     sinusoidal_embedding,
     upsample,
 )
@@ -112,9 +113,8 @@ class UNet(nn.Module):
         embedding, norms = self._embed(t), Norms(self.norm_num_groups, self.norm_eps)
         last = len(self.channel_mults) - 1
 
-        def res_block(h, features, name, resample=None):
-            given = {"resample": resample} if resample else {}
-            block = ResBlock(features, self.dropout, self.scale_shift, self.dtype, norms, name=name, **given)
+        def res_block(h, features, name, resample=keep):
+            block = ResBlock(features, self.dropout, self.scale_shift, self.dtype, norms, resample, name=name)
             return block(h, embedding, train)
 
         def block(h, features, level, name):

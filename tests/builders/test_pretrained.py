@@ -74,7 +74,7 @@ def test_a_model_is_used_without_training_then_trained_and_then_followed(folder,
     assert first.shape == (16, 8, 8, 1)
     evaluate.run(config, tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results.keys() == {"nn_distance_ratio", "near_duplicates"}
+    assert results.keys() == {"nn_distance_ratio", "near_duplicates", "train_seconds"}
     np.testing.assert_array_equal(np.load(tmp_path / "run" / "samples" / "step_0.npy"), first)
     assert not workdir.is_trained(tmp_path / "run")
 
