@@ -1,6 +1,5 @@
 """`--mode=export`: writes a run's averaged model as a folder that diffusers' `DDPMPipeline.from_pretrained` loads."""
 
-import json
 import logging
 import pathlib
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from advdiff_jax.builders.data import Data, build_data, known_noise_std
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.experiment import build_experiment, build_network
 from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.outputs import COSTS
 from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.process import Process, build_process
 from advdiff_jax.builders.registry import as_user_error
@@ -112,9 +112,10 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
     """
     std, path = known_noise_std(config), out / "results.json"
     dirt = preview.describe(config, data) + (f" of standard deviation {std:g}, images in [-1, 1]" if std else "")
+    name = config.data.tfds_name if config.data.source == "tfds" else config.data.source
     start = f", from {pathlib.Path(config.init_from).name}" if config.init_from else ""
     trained = f"{step:,} steps of {config.train.batch_size} examples" if step else "not at all"
-    rows = [f"| `{name}` | {value:.4g} | {_meaning(name)} |" for name, value in _results(path).items()]
+    rows = [f"| `{name}` | {value:.4g} | {_meaning(name)} |" for name, value in _metrics(path).items()]
     table = ["| metric | value | meaning |", "|---|---|---|", *rows] if rows else ["None."]
     lines = [
         "---",
@@ -124,7 +125,7 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
         "",
         f"# {config.name}, {config.variant}",
         "",
-        f"- Data: {config.data.source}, images of {'x'.join(map(str, data.train.shape[1:]))}.",
+        f"- Data: {name}, images of {'x'.join(map(str, data.train.shape[1:]))}.",
         f"- Dirt: {dirt}.",
         f"- Variant: `{config.variant}` (objective `{config.objective}`) of advdiff_jax.",
         f"- Trained: {trained}{start}; averaged weights, decay {config.train.ema_decay:g}.",
@@ -140,18 +141,14 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
         "",
         'images = DDPMPipeline.from_pretrained("FOLDER")(batch_size=4).images',
         "```",
-        "",
-        "## Settings",
-        "",
-        "```json",
-        json.dumps(json.loads(config.to_json_best_effort()), indent=2),
-        "```",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _results(path):
-    return workdir.read_results(path) if path.exists() else {}
+def _metrics(path):
+    """Returns the metrics of a run, without its costs."""
+    found = workdir.read_results(path) if path.exists() else {}
+    return {name: value for name, value in found.items() if name not in COSTS}
 
 
 def _meaning(name):

@@ -83,7 +83,7 @@ def test_a_model_of_ours_predicts_the_same_at_ddpms_indices(source, tmp_path):
 
 def test_the_model_card_says_what_the_model_is(source, tmp_path):
     config = of_digits(source)
-    workdir.write_json(tmp_path / "results.json", {"nn_distance_ratio": 0.9375})
+    workdir.write_json(tmp_path / "results.json", {"nn_distance_ratio": 0.9375, "train_seconds": 3.0})
     text = export.card(config, build_data(config), tmp_path, step=2)
     for line in (
         "# digits, ddpm",
@@ -94,6 +94,7 @@ def test_the_model_card_says_what_the_model_is(source, tmp_path):
     ):
         assert line in text.splitlines()
     assert "of 32 training examples corrupted by gaussian of standard deviation 0.2, images in [-1, 1]." in text
+    assert "train_seconds" not in text
     assert "| `nn_distance_ratio` | 0.9375 | distance to the nearest" in text
 
 
