@@ -11,11 +11,8 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
-from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
-from advdiff_jax.builders.experiment import Experiment, build_experiment
 from advdiff_jax.builders.objectives import evaluations
-from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.registry import lookup_all
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
@@ -34,28 +31,23 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
-    out = sample.claim(config, folder)
-    data = build_data(config)
-    metrics.check_metrics(config, data)
-    return evaluate_run(config, folder, out, data, build_experiment(config, data.train.shape[1:]))
+    opened = sample.open_run(config, folder)
+    metrics.check_metrics(config, opened.data)
+    return evaluate_run(config, folder, opened)
 
 
-def evaluate_run(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, out: pathlib.Path, data: Data, experiment: Experiment
-) -> pathlib.Path:
-    """Samples from the newest checkpoint in `folder`, and evaluates on the first process.
+def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened: sample.Opened) -> pathlib.Path:
+    """Samples from a run, and evaluates on the first process; writes results.json, report.html, plots/ and samples/.
 
     Args:
         config: a resolved config.
         folder: the workdir.
-        out: folder for results.json, report.html, plots/ and samples/.
-        data: of the config.
-        experiment: of the config.
+        opened: the run.
 
     Returns:
         report.html.
     """
-    restored = restore(config, experiment, folder)
+    out, data, experiment, restored = opened
     params, step = restored.state.ema_params, int(restored.state.step)
     samples = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
     if jax.process_index() != 0:

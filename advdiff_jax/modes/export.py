@@ -10,12 +10,11 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders.data import Data, build_data, known_noise_std
+from advdiff_jax.builders.data import Data, known_noise_std
 from advdiff_jax.builders.diagnostics import output_of
-from advdiff_jax.builders.experiment import build_experiment, build_network
+from advdiff_jax.builders.experiment import build_network
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import COSTS
-from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.process import Process, build_process
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.errors import InvalidArgument, UserError
@@ -33,15 +32,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or diffusers cannot express the network or the process.
     """
-    out = sample.claim(config, folder)
-    data = build_data(config)
-    shape = data.train.shape[1:]
-    experiment = build_experiment(config, shape)
-    restored = restore(config, experiment, folder)
-    described = describe(config, shape, jax.device_get(restored.state.ema_params))
-    target = out / "export"
-    diffusers.write(target, *described)
-    (target / "README.md").write_text(card(config, data, out, int(restored.state.step)))
+    opened = sample.open_run(config, folder)
+    state, target = opened.restored.state, opened.out / "export"
+    diffusers.write(target, *describe(config, opened.data.train.shape[1:], jax.device_get(state.ema_params)))
+    (target / "README.md").write_text(card(config, opened.data, opened.out, int(state.step)))
     log.info("load it with: diffusers.DDPMPipeline.from_pretrained(%r)", str(target))
     return target / "README.md"
 

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -14,33 +14,55 @@ from advdiff_jax.builders.experiment import Experiment, build_experiment
 from advdiff_jax.builders.pretrained import check_same, restore
 from advdiff_jax.modes import PREVIEWS, preview
 from advdiff_jax.training import parallel
+from advdiff_jax.training.checkpoint import Restored
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Draws `evaluation.num_samples` samples from the run in `folder` into samples/; returns the image.
 
     Raises:
-        UserError: see `builders` and `workdir`, or there is no checkpoint.
+        UserError: see `open_run`.
     """
-    out = claim(config, folder)
+    opened = open_run(config, folder)
+    state = opened.restored.state
+    draw(config, opened.data, opened.experiment, opened.out, int(state.step), parallel.replicate(state.ema_params))
+    return image_path(opened.out, int(state.step))
+
+
+class Opened(NamedTuple):
+    """A run to be sampled, evaluated or exported.
+
+    Attributes:
+        out: folder for results.
+        data: of the config.
+        experiment: of the config.
+        restored: its newest checkpoint; of a run without one, the model that it starts from.
+    """
+
+    out: pathlib.Path
+    data: Data
+    experiment: Experiment
+    restored: Restored
+
+
+def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
+    """Opens the run in `folder`. A config with `init_from` needs none: its model is claimed as a run of no steps, if it fits.
+
+    Raises:
+        UserError: see `builders` and `workdir.claim`, or there is neither a checkpoint nor a model.
+    """
+    fresh = bool(config.init_from) and not (folder / "config.json").exists()
+    out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
     experiment = build_experiment(config, data.train.shape[1:])
-    state = restore(config, experiment, folder).state
-    draw(config, data, experiment, out, int(state.step), parallel.replicate(state.ema_params))
-    return image_path(out, int(state.step))
-
-
-def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """Checks that `folder` holds the run of a config; returns the folder for results. See `workdir.claim`.
-
-    A config with `init_from` needs no training: its model is claimed as a run of no steps.
-    """
-    if jax.process_index() != 0:
-        return folder
-    fresh = bool(config.init_from) and not (folder / "config.json").exists()
     if fresh:
         check_same(config)
-    return workdir.claim(config, folder, evaluate_only=not fresh, previews=PREVIEWS)
+    restored = restore(config, experiment, folder)
+    return Opened(_claim(config, folder, evaluate_only=False) if fresh else out, data, experiment, restored)
+
+
+def _claim(config, folder, evaluate_only):
+    return workdir.claim(config, folder, evaluate_only, PREVIEWS) if jax.process_index() == 0 else folder
 
 
 def image_path(out: pathlib.Path, step: int) -> pathlib.Path:

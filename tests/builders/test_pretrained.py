@@ -134,6 +134,7 @@ def test_tensors_that_do_not_fit_are_named_in_one_line_and_listed_by_inspect(tmp
         sample.run(config, tmp_path / "run")
     extra = "not used 6 (extra.0, extra.1, extra.2, extra.3, ...)"
     assert f"does not fit the network; its tensors: missing 1 (conv_in.bias); {extra}; --mode=inspect" in str(caught.value)
+    assert not (tmp_path / "run").exists()
     page = inspect_mode.run(config, tmp_path / "inspected")
     printed = capsys.readouterr().out
     assert printed.strip() == page.read_text().strip()
