@@ -34,6 +34,8 @@ from configs import default, digits, pretrained
 from tests.crosscheck import improved_ddpm
 from tests.launching import ROOT, command, environment
 
+torch.set_num_threads(1)  # small layers gain nothing from more, and lose much where other programs hold the cores
+
 DDPM_256 = {
     "sample_size": 64,  # of 256, to save time: no layer depends on it
     "block_out_channels": (128, 128, 256, 256, 512, 512),
@@ -335,7 +337,6 @@ def run(*args):
 def trained(tmp_path_factory):
     """A folder of diffusers with a model that torch has trained on the dirty digits."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # such small layers gain nothing from more
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
     small = SMALL | {"sample_size": 8, "block_out_channels": (16, 16), "attention_head_dim": 8} | blocks
     model = diffusers.UNet2DModel(**small)
