@@ -91,6 +91,12 @@ def read_results(path: pathlib.Path) -> dict[str, float]:
     return results
 
 
+def is_trained(workdir: pathlib.Path) -> bool:
+    """Says whether a run is finished: it has results, and they are not those of the model that it would start from."""
+    path = workdir / "results.json"
+    return path.exists() and read_results(path).get("train_seconds", 1.0) > 0.0
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Returns the flat config of a run under today's names.
 
@@ -237,8 +243,9 @@ def _check_longer(mine, theirs, workdir):
     other = []
     if mine["train.decay"] != "constant":
         other.append(f"train.decay={mine['train.decay']} follows train.steps")
-    if 0.0 < mine["robust.start_step"] < 1.0:
-        other.append(f"robust.start_step={mine['robust.start_step']:g} is a share of train.steps")
+    for key in ("robust.start_step", "robust.warmup_steps"):
+        if 0.0 < mine[key] < 1.0:
+            other.append(f"{key}={mine[key]:g} is a share of train.steps")
     if other:
         raise UserError(
             f"config.train.steps={mine['train.steps']}: the run in {workdir} has {theirs['train.steps']}, and its first steps "

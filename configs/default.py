@@ -39,13 +39,37 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.evaluation.num_samples = 10_000
 
 
+def finetune(config: ml_collections.ConfigDict) -> None:
+    """Sets what robust fine-tuning of a trained model shares: the network is that of `config.init_from`.
+
+    The batches are those of DDPM's own training (Ho et al. 2020, appendix B), and so is the average of the parameters, which is
+    continued. The penalty's weight rises over the first tenth of the steps, because its gradient is large at a network that has
+    never been asked for equivariance.
+    """
+    config.network.kind = "pretrained"
+    config.data.flip = True
+    config.data.num_workers = 8
+    config.train.decay = "constant"
+    config.train.warmup_steps = 1000
+    config.train.ema_decay = 0.9999
+    config.train.log_every = 500
+    config.train.checkpoint_every = 5000
+    config.robust.warmup_steps = 0.1
+    config.robust.cut = config.data.get_ref("noise_std") / 2
+    config.sampling.steps = 1000
+    config.evaluation.num_samples = 10_000
+
+
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     config.name = "default"  # names the run: runs/<name>-<variant> without --workdir
     config.variant = ""  # set by `variants.with_variant`; kept for reports
     config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
-    config.init_from = ""  # workdir of a finished run with the same network, to start from; set another seed too, not data.seed
+    # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
+    config.init_from = (
+        ""  # its path; the network must be the same, or network.kind pretrained; set another seed too, not data.seed
+    )
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
@@ -128,11 +152,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
-    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | sub_vp | ve (score_sde) | edm | flow (rectified flow)
-    diffusion.grid_steps = 1000  # vp_linear, vp_cosine: T of DDPM's discrete grid; 0: continuous time, for the others
+    diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | vp_betas | sub_vp | ve (score_sde) | edm | flow (rectified flow)
+    diffusion.grid_steps = 1000  # vp_*: T of DDPM's discrete grid; 0: continuous time, for all but vp_betas
     diffusion.beta_min = 0.1  # vp_linear, sub_vp: beta(0); 0.1 and T = 1000 make DDPM's 1e-4
     diffusion.beta_max = 20.0  # vp_linear, sub_vp: beta(1); DDPM's 0.02
     diffusion.cosine_offset = 0.008  # vp_cosine: s of Improved-DDPM
+    diffusion.betas = ()  # vp_betas: DDPM's betas, grid_steps numbers
     diffusion.ve_sigma_min = 0.01  # ve: smallest noise, data units (score_sde)
     diffusion.ve_sigma_max = 50.0  # ve: largest noise; score_sde's for CIFAR-10
     diffusion.edm_sigma_min = 0.002  # edm: smallest noise sampled from, data units (EDM, table 1)
@@ -149,10 +174,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- network ------------------------------------------------------------------------------------------------------
     config.network = network = ml_collections.ConfigDict()
-    network.kind = "mlp"  # mlp (points) | unet (images)
+    network.kind = "mlp"  # mlp (points) | unet (images) | pretrained (that of init_from, with its process)
     network.dtype = "float32"  # of activations: float32 | bfloat16; parameters, averages and losses stay float32
-    # step (t minus the smallest time: DDPM's n - 1 over T) | t | log_noise (EDM's c_noise = log(sigma / alpha) / 4)
-    network.time_input = "step"  # input of the time embedding
+    # step (t minus the smallest time: DDPM's n - 1 over T) | t | log_noise (EDM's c_noise = log(sigma / alpha) / 4) |
+    # ddpm_index (n - 1 itself, on DDPM's grid: what imported models see)
+    network.time_input = "step"  # one of these: input of the time embedding
     network.time_scale = 1000.0  # factor on it; 1000 gives DDPM's time steps 0 .. 999
     network.width = 128  # mlp: units of a hidden layer
     network.depth = 3  # mlp: hidden layers
@@ -165,6 +191,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.dropout = 0.0  # unet: dropout rate in the residual blocks
     network.scale_shift = False  # unet: Improved-DDPM's scale-shift norm
     network.remat = False  # unet: the backward pass computes each block again instead of keeping it, for memory
+    # unet: what the checkpoints of other libraries use, under diffusers' names
+    # DownBlock2D | AttnDownBlock2D (with self-attention) | ResnetDownsampleBlock2D (with downsample_type resnet)
+    network.down_block_types = ()  # any of these for each level, from full resolution; (): as attention_resolutions says
+    # UpBlock2D | AttnUpBlock2D | ResnetUpsampleBlock2D
+    network.up_block_types = ()  # any of these for each level, from the lowest resolution; (): as attention_resolutions says
+    network.downsample_type = "conv"  # conv | resnet: a strided convolution; a mean of 2x2 pixels in a residual block
+    network.upsample_type = "conv"  # conv | resnet: the nearest neighbour and a convolution; the same in a residual block
+    network.downsample_padding = 1  # of the strided convolution: 1 on all sides; 0: below and on the right (DDPM)
+    network.attention_head_dim = 0  # channels of a head; 0: there are network.heads heads
+    network.add_attention = True  # self-attention in the middle
+    network.norm_num_groups = 0  # groups of the norms; 0: 32, or fewer in narrow layers
+    network.attn_norm_num_groups = 0  # groups of the norm before the middle's attention; 0: as the others; -1: no norm
+    network.norm_eps = 1e-5  # epsilon of the norms; 1e-6 in DDPM
+    network.flip_sin_to_cos = True  # the time embedding has its cosines first (Improved-DDPM), not its sines (DDPM)
+    network.freq_shift = 0  # 1: its frequencies end at 1 / 10000 (DDPM)
+    network.center_input_sample = False  # the network sees 2 x - 1
 
     # --- robust: the penalty of equivariance, invariance and jvp --------------------------------------------------------
     config.robust = robust = ml_collections.ConfigDict()
@@ -192,6 +234,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # 0.2 puts the cut at half the noise's std for data on a surface of few dimensions, and higher the more dimensions the
     # surface has (plane3d, two of three: at the std).
     robust.explained = 0.2  # adaptive: share of the noise variance that the model explains at the cut
+    robust.warmup_steps = 0.0  # steps over which the weight rises linearly to its value; below 1: a share of all steps
     # the cost of the penalty
     robust.start_step = 0.0  # first step with the penalty, plain denoising before it; below 1: a share of all steps
     robust.lazy_interval = 1  # k: the penalty is applied every k-th step, scaled by k
@@ -251,6 +294,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.rtol = 1e-4  # ode, and the metric likelihood: relative tolerance of a step
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
+    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining.
+    sampling.final_denoise = 0.0  # std of the noise in the data that a final step removes; 0: no final step
+    sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
+    sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler
     sampling.ema_decay = 0.0  # the average that draws: a decay in train.more_ema_decays; 0: that of train.ema_decay

@@ -12,7 +12,7 @@ from tests.launching import ROOT
 
 PACKAGE = ROOT / "advdiff_jax"
 ROOT_MODULES = {"errors", "rng", "cache", "workdir"}
-LIBRARY = {"diffusion", "networks", "perturbation", "data", "objectives", "sampling", "training", "evaluation"}
+LIBRARY = {"diffusion", "networks", "perturbation", "data", "objectives", "sampling", "training", "evaluation", "interop"}
 
 # What a part may import of the package, beside itself and what all may: `errors` and `rng`. Imports point one way.
 MAY_IMPORT = {
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "networks": set(),
     "perturbation": set(),
     "data": set(),
+    "interop": {"diffusion", "networks"},
     "objectives": {"diffusion", "perturbation", "data"},
     "sampling": {"diffusion", "perturbation", "data"},
     "training": {"objectives", "data", "diffusion", "perturbation"},

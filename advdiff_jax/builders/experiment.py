@@ -19,12 +19,15 @@ from advdiff_jax.builders.objectives import (
     build_variance_loss,
     measured_steps,
     objective_spec,
+    weight_ramp,
 )
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.registry import Choice, as_user_error, build
 from advdiff_jax.diffusion.model import Model
+from advdiff_jax.errors import UserError
+from advdiff_jax.networks import unet
 from advdiff_jax.networks.mlp import MLP
-from advdiff_jax.networks.unet import UNet
+from advdiff_jax.sampling.final import final_denoise
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.step import make_train_step
@@ -32,39 +35,52 @@ from advdiff_jax.training.step_schedule import StepSchedule
 
 DTYPES = {"float32": Choice(lambda c: jnp.float32), "bfloat16": Choice(lambda c: jnp.bfloat16)}
 
+# network.KEY -> the argument of `UNet` with this name.
+_UNET = (
+    "base_channels",
+    "channel_mults",
+    "res_blocks",
+    "attention_resolutions",
+    "heads",
+    "dropout",
+    "scale_shift",
+    "remat",
+    "down_block_types",
+    "up_block_types",
+    "downsample_type",
+    "upsample_type",
+    "downsample_padding",
+    "attention_head_dim",
+    "add_attention",
+    "norm_num_groups",
+    "attn_norm_num_groups",
+    "norm_eps",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "center_input_sample",
+)
+
+DOWN_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.DOWN_BLOCKS}
+UP_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.UP_BLOCKS}
+RESAMPLING = {name: Choice(lambda c, value=name: value) for name in unet.RESAMPLING}
+
+
+def _unnamed(c, dtype, outputs):
+    raise UserError("config.network.kind='pretrained' is resolved from config.init_from: set that, or kind to mlp or unet")
+
+
 NETWORKS = {
     "mlp": Choice(
         lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
         reads=("network.width", "network.depth", "network.time_features"),
     ),
     "unet": Choice(
-        lambda c, dtype, outputs: UNet(
-            c.base_channels,
-            tuple(c.channel_mults),
-            c.res_blocks,
-            tuple(c.attention_resolutions),
-            c.heads,
-            c.dropout,
-            c.scale_shift,
-            c.time_scale,
-            dtype,
-            outputs,
-            c.remat,
+        lambda c, dtype, outputs: unet.UNet(
+            **{key: c[key] for key in _UNET}, time_scale=c.time_scale, dtype=dtype, outputs=outputs
         ),
-        reads=tuple(
-            f"network.{key}"
-            for key in (
-                "base_channels",
-                "channel_mults",
-                "res_blocks",
-                "attention_resolutions",
-                "heads",
-                "dropout",
-                "scale_shift",
-                "remat",
-            )
-        ),
+        reads=tuple(f"network.{key}" for key in _UNET),
     ),
+    "pretrained": Choice(_unnamed, reads=("network.dropout",)),
 }
 
 LEARNING_RATES = {
@@ -76,6 +92,9 @@ LEARNING_RATES = {
     ),
     "cosine": Choice(lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps)),
 }
+
+
+FINAL = 0x66696E61  # folded into a sample's key for its final step, so that the steps before keep their draws
 
 
 class Experiment(NamedTuple):
@@ -125,20 +144,19 @@ def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> o
 def _build_steps(config, apply, evaluate_network, process, step_schedule):
     variance_loss, explained = build_variance_loss(config, process), config.robust.explained
 
-    def objective_with(stats):
-        return build_objective(config, process, variance_loss, noise_floor.estimate_noise_floor(stats, explained))
-
     def objective_at(state):
-        return objective_with(state.noise_floor)
+        noise = noise_floor.estimate_noise_floor(state.noise_floor, explained)
+        return build_objective(config, process, variance_loss, noise, weight_ramp(config, state.step))
 
     measured = measured_steps(config, step_schedule)
-    objective_with(noise_floor.create())  # refuses a bad value now
+    objective_at(state.create({}, optax.identity()))  # refuses a bad value now
     shared = {
         "apply": apply,
         "schedule": process.schedule,
         "ema_decay": config.train.ema_decay,
         "more_ema_decays": config.train.more_ema_decays,
         "average": parallel.average,
+        "ema_ramp": not config.init_from,
     }
     plain = make_train_step(
         objective_at=lambda state: build_denoising(config, process, variance_loss, state.step < measured),
@@ -193,10 +211,16 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
         return Model(process.schedule, process.denoiser(functools.partial(evaluate_network, params)))
 
     def draw(params, keys):
-        predict = functools.partial(evaluate_network, params)
-        denoise = process.denoiser(predict, clip=config.sampling.clip or None)
+        c, predict = config.sampling, functools.partial(evaluate_network, params)
+        denoise = process.denoiser(predict, clip=c.clip or None)
         start_keys, step_keys = rng.split(keys, 2)
-        return solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
+        samples = solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
+        if not c.final_denoise:
+            return samples
+        std, level = c.final_denoise, c.final_level or 0.5 * c.final_denoise
+        final_keys = rng.fold_in(keys, FINAL)
+        cleaned = final_denoise(process.schedule, process.denoiser(predict), final_keys, samples, std, level, c.final_draws)
+        return jnp.clip(cleaned, -c.clip, c.clip) if c.clip else cleaned
 
     step_schedule = build_step_schedule(config, config.train.steps)
     steps = _build_steps(config, apply_train, evaluate_network, process, step_schedule)

@@ -122,6 +122,7 @@ def build_robust(
     process: Process,
     variance_loss: VarianceLoss,
     noise_floor: jax.Array | float | None,
+    ramp: jax.Array | float = 1.0,
     **replace,
 ) -> Callable:
     """Builds the paper's objective or its control.
@@ -131,6 +132,7 @@ def build_robust(
         process: schedule and parameterisation.
         variance_loss: terms of a learnt variance.
         noise_floor: what the run has measured, for a weight that follows it.
+        ramp: factor on the weight, see `weight_ramp`.
         **replace: arguments of `objectives.robust.robust` that replace those of the config, for diagnostics.
     """
     shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant]
@@ -139,7 +141,7 @@ def build_robust(
     arguments = {
         "radius": build(RADII, config, "robust.radius"),
         "perturb": build(PERTURBATIONS, config, "robust.perturbation", ball),
-        "weight": build_weight(config, noise_floor),
+        "weight": build_weight(config, noise_floor, ramp),
         "attack_loss": build(ATTACK_LOSSES, config, "robust.maximize", shift_of, criterion),
         "shift_of": shift_of,
         "subsample": functools.partial(one_per_group, group_size=config.robust.group_size),
@@ -149,13 +151,13 @@ def build_robust(
     return robust(process.schedule, process.parameterization, **(arguments | replace))
 
 
-def _jvp(config, process, variance_loss, noise_floor):
+def _jvp(config, process, variance_loss, noise_floor, ramp=1.0):
     return jvp(
         process.schedule,
         process.parameterization,
         radius=build(RADII, config, "robust.radius"),
         ball=build(BALLS, config, "robust.ball"),
-        weight=build_weight(config, noise_floor),
+        weight=build_weight(config, noise_floor, ramp),
         variance_loss=variance_loss,
     )
 
@@ -193,7 +195,7 @@ def _penalty_cost(config):
     return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
 
 
-_STRENGTH = ("robust.radius", "robust.ball", "robust.weight", "robust.start_step", "robust.lazy_interval")
+_STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
 
@@ -250,7 +252,11 @@ def objective_spec(config: ml_collections.ConfigDict) -> ObjectiveSpec:
 
 
 def build_objective(
-    config: ml_collections.ConfigDict, process: Process, variance_loss: VarianceLoss, noise_floor: jax.Array
+    config: ml_collections.ConfigDict,
+    process: Process,
+    variance_loss: VarianceLoss,
+    noise_floor: jax.Array,
+    ramp: jax.Array | float = 1.0,
 ) -> Callable:
     """Builds the objective of a config.
 
@@ -259,12 +265,27 @@ def build_objective(
         process: schedule and parameterisation.
         variance_loss: of `build_variance_loss`.
         noise_floor: noise level that the run has measured, [], for a weight that follows it.
+        ramp: factor on the penalty's weight, see `weight_ramp`.
 
     Raises:
         UserError: an unknown name or a bad value.
     """
     with as_user_error(f"config.objective={config.objective}"):
-        return objective_spec(config).build(config, process, variance_loss, noise_floor)
+        spec = objective_spec(config)
+        followed = {"ramp": ramp} if "robust.warmup_steps" in spec.reads else {}
+        return spec.build(config, process, variance_loss, noise_floor, **followed)
+
+
+def weight_ramp(config: ml_collections.ConfigDict, step: jax.Array) -> jax.Array | float:
+    """Returns the factor on the penalty's weight in a step: it rises linearly to 1 over `robust.warmup_steps` steps."""
+    total = config.train.steps
+    steps = _steps(config.robust.warmup_steps, total)
+    return jnp.clip((step - build_step_schedule(config, total).start + 1) / steps, 0.0, 1.0) if steps else 1.0
+
+
+def _steps(number, total):
+    """Returns a number of steps that may be given as a share of all steps, below 1."""
+    return round(number if number >= 1 else number * total)
 
 
 def build_step_schedule(config: ml_collections.ConfigDict, total: int) -> StepSchedule:
@@ -281,7 +302,7 @@ def build_step_schedule(config: ml_collections.ConfigDict, total: int) -> StepSc
     if "robust.start_step" not in reads:
         return StepSchedule(total)
     with as_user_error("config.robust"):
-        return StepSchedule(total, round(c.start_step if c.start_step >= 1 else c.start_step * total), c.lazy_interval)
+        return StepSchedule(total, _steps(c.start_step, total), c.lazy_interval)
 
 
 def evaluations(config: ml_collections.ConfigDict, total: int, done: int | None = None) -> float:

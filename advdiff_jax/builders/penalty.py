@@ -77,7 +77,9 @@ ATTACK_LOSSES = {
 SHIFTS = {"x0": shift_of_eps, "eps": controls.shift_of_x0}
 
 
-def build_weight(config: ml_collections.ConfigDict, noise_floor: jax.Array | float | None) -> weights.Weight:
-    """Builds lambda_t, scaled by `robust.lazy_interval`, because the penalty is applied every k-th step only."""
+def build_weight(
+    config: ml_collections.ConfigDict, noise_floor: jax.Array | float | None, ramp: jax.Array | float = 1.0
+) -> weights.Weight:
+    """Builds lambda_t, scaled by `robust.lazy_interval`, because the penalty is applied every k-th step only, and by `ramp`."""
     weight = build(WEIGHTS, config, "robust.weight", noise_floor)
-    return lambda *args: config.robust.lazy_interval * weight(*args)
+    return lambda *args: config.robust.lazy_interval * ramp * weight(*args)

@@ -22,12 +22,14 @@ class ScheduleSpec(NamedTuple):
     Attributes:
         build: section `diffusion` of a config -> the schedule in continuous time.
         reads: keys of the config that it reads and other schedules may not.
-        has_grid: it has DDPM's discrete grid too.
+        has_grid: it has DDPM's discrete grid.
+        is_continuous: it has continuous time.
     """
 
-    build: Callable[[ml_collections.ConfigDict], schedules.Schedule]
+    build: Callable[[ml_collections.ConfigDict], schedules.Schedule | schedules.GivenBetas]
     reads: tuple[str, ...]
     has_grid: bool = False
+    is_continuous: bool = True
 
 
 SCHEDULES = {
@@ -40,6 +42,9 @@ SCHEDULES = {
         lambda c: schedules.VPCosine(t_min=c.t_min, offset=c.cosine_offset),
         reads=("diffusion.t_min", "diffusion.cosine_offset"),
         has_grid=True,
+    ),
+    "vp_betas": ScheduleSpec(
+        lambda c: schedules.GivenBetas(values=tuple(c.betas)), reads=("diffusion.betas",), has_grid=True, is_continuous=False
     ),
     "sub_vp": ScheduleSpec(
         lambda c: schedules.SubVP(t_min=c.t_min, beta_min=c.beta_min, beta_max=c.beta_max),
@@ -156,16 +161,23 @@ class Process(NamedTuple):
 
 def build_schedule(config: ml_collections.ConfigDict) -> schedules.Schedule:
     """Builds alpha and sigma: on DDPM's discrete grid unless `diffusion.grid_steps` is 0."""
-    continuous = build(SCHEDULES, config, "diffusion.schedule")
+    continuous, spec = build(SCHEDULES, config, "diffusion.schedule"), SCHEDULES[config.diffusion.schedule]
     grid_steps = config.diffusion.grid_steps
+    if not grid_steps and not spec.is_continuous:
+        raise UserError(
+            f"config.diffusion.grid_steps=0: schedule={config.diffusion.schedule} has no continuous time; set as many as "
+            "it has betas"
+        )
     if not grid_steps:
         return continuous
-    if not SCHEDULES[config.diffusion.schedule].has_grid:
+    if not spec.has_grid:
         gridded = [name for name, spec in SCHEDULES.items() if spec.has_grid]
         raise UserError(
             f"config.diffusion.grid_steps={grid_steps}: schedule={config.diffusion.schedule} has no discrete grid; set 0 for "
             f"continuous time, or schedule to {' or '.join(gridded)}"
         )
+    with as_user_error("config.diffusion"):
+        continuous.betas(grid_steps)  # refuses a wrong number now
     return schedules.DDPMGrid(continuous=continuous, num_steps=grid_steps, t_min=1.0 / grid_steps)
 
 
@@ -173,6 +185,8 @@ def build_process(config: ml_collections.ConfigDict) -> Process:
     """Builds the schedule, and the parameterisation that `diffusion.prediction` names on it."""
     schedule, parameterization = build_schedule(config), build(PREDICTIONS, config, "diffusion.prediction")
     lookup(TIME_INPUTS, config, "network.time_input")
+    if config.network.time_input == "ddpm_index" and not config.diffusion.grid_steps:
+        raise UserError("config.network.time_input='ddpm_index' needs a discrete grid: set config.diffusion.grid_steps above 0")
     return Process(schedule, parameterization, predictions.inputs(schedule, parameterization, config.network.time_input))
 
 

@@ -11,9 +11,10 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
+from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
-from advdiff_jax.builders.experiment import DTYPES, LEARNING_RATES, NETWORKS
+from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.metrics import FEATURES, METRICS
 from advdiff_jax.builders.objectives import (
     CRITERIA,
@@ -53,6 +54,10 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "network.kind": NETWORKS,
     "network.dtype": DTYPES,
     "network.time_input": TIME_INPUTS,
+    "network.down_block_types": DOWN_BLOCKS,
+    "network.up_block_types": UP_BLOCKS,
+    "network.downsample_type": RESAMPLING,
+    "network.upsample_type": RESAMPLING,
     "train.decay": LEARNING_RATES,
     "sampling.method": SAMPLERS,
     "sampling.grid": GRIDS,
@@ -65,7 +70,8 @@ CHOICES: dict[str, dict[Any, Any]] = {
 def resolve(
     config: ml_collections.ConfigDict, overrides: Iterable[str] = (), modes: dict[str, Any] | None = None, mode: str = "train"
 ) -> ml_collections.ConfigDict:
-    """Checks a config and completes it: references are resolved, and `train.steps` is what the budget pays for.
+    """Checks a config and completes it: references are resolved, `train.steps` is what the budget pays for, and a pretrained
+    network is described.
 
     Args:
         config: a config of `configs/`.
@@ -81,6 +87,8 @@ def resolve(
             each other.
     """
     config = config.copy_and_resolve_references()
+    if config.network.kind == "pretrained" and (not modes or modes[mode].needs_network):
+        pretrained.follow(config, overrides)
     _check_overrides(config, overrides, modes or {}, mode)
     check_ranges(workdir.flatten(config))
     _check_batch(config)

@@ -1,38 +1,26 @@
-"""A run that starts from another run's parameters (`config.init_from`)."""
+"""A run that starts from another model's parameters (`config.init_from`)."""
 
 import logging
-import os
 import pathlib
 from collections.abc import Callable
 
 import ml_collections
 
-from advdiff_jax import workdir
+from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.experiment import Experiment
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.penalty import WEIGHTS
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import noise_floor, state
-from advdiff_jax.training.checkpoint import has_checkpoint, restore_latest
+from advdiff_jax.training.checkpoint import has_checkpoint
 
 log = logging.getLogger(__name__)
-
-# How the network was trained: a run that starts from it may differ here.
-TRAINING_KEYS = (
-    "network.dropout",
-    "network.dtype",
-    "network.remat",
-    "diffusion.edm_log_mean",
-    "diffusion.edm_log_std",
-    "diffusion.vlb_weight",
-    "diffusion.vlb_bins",
-)
 
 
 def warm_start(
     config: ml_collections.ConfigDict, experiment: Experiment, folder: pathlib.Path
 ) -> Callable[[state.TrainState], state.TrainState]:
-    """Builds what becomes of an initial state: with `init_from`, the averaged parameters and noise floor of another run.
+    """Builds what becomes of an initial state: with `init_from`, the averaged parameters and noise floor of another model.
 
     Args:
         config: of the run that starts.
@@ -43,32 +31,23 @@ def warm_start(
         state -> state, the identity without `init_from`, or where `folder` has a checkpoint to resume from.
 
     Raises:
-        UserError: `init_from` has no usable checkpoint, is of another network or process, or has no noise-floor estimate
+        UserError: `init_from` has no usable model, is of another network or process, or has no noise-floor estimate
             for a weight that follows it; an unfinished run is warned of.
     """
     if not config.init_from or has_checkpoint(folder):
         return lambda fresh: fresh
-    other = pathlib.Path(os.path.expanduser(config.init_from)).absolute()
-    if (other / "config.json").exists():
-        mine, theirs = workdir.flatten(config), workdir.read_config(other / "config.json")
-        same = [key for key in mine if key.startswith(("network.", "diffusion.")) and key not in TRAINING_KEYS]
-        if differing := [
-            f"{key} ({theirs.get(key)!r} there, {mine[key]!r} here)" for key in same if mine[key] != theirs.get(key, mine[key])
-        ]:
-            raise UserError(f"config.init_from={config.init_from} has another network or process: {', '.join(differing)}")
-    if other.exists() and not (other / "results.json").exists():
+    pretrained.check_same(config)
+    other = pretrained.path_of(config.init_from)
+    if has_checkpoint(other) and not (other / "results.json").exists():
         log.warning("config.init_from=%s is not finished: this run starts from its newest checkpoint", config.init_from)
-    try:
-        before = restore_latest(other, experiment.init, experiment.optimizer).state
-    except UserError as error:
-        raise UserError(f"config.init_from={config.init_from} cannot be used to initialise this run: {error}") from error
+    before = pretrained.read_initial(config, experiment)
     follows = "robust.weight" in objective_spec(config).reads and "robust.explained" in WEIGHTS[config.robust.weight].reads
     if follows and not (experiment.step_schedule.start or noise_floor.is_measured(before.noise_floor)):
         raise UserError(
             f"config.init_from={config.init_from} has no noise-floor estimate because it ran no plain denoising steps: set "
             "config.robust.start_step above 0"
         )
-    params = before.ema_params
+    params = before.params
     return lambda fresh: fresh._replace(
         params=params, ema_params=params, noise_floor=before.noise_floor, more_ema=tuple(params for _ in fresh.more_ema)
     )

@@ -126,6 +126,8 @@ TIME_INPUTS = {
     "t": lambda schedule, t: t,
     # EDM's c_noise. The floor keeps the logarithm finite at t = 0.
     "log_noise": lambda schedule, t: 0.25 * jnp.log(jnp.maximum(schedule.noise_to_signal(t), 1e-5)),
+    # DDPM's index of the time t = (index + 1) / T, which its networks see; 0 at less noise than the grid has.
+    "ddpm_index": lambda schedule, t: jnp.maximum(t * schedule.num_steps - 1.0, 0.0),
 }
 
 
@@ -136,7 +138,8 @@ def inputs(schedule: Schedule, parameterization: Parameterization, time_input: s
         schedule: alpha and sigma.
         parameterization: `data_std` sets the scale.
         time_input: "step" counts from the smallest time, as DDPM counts n - 1 = 0 .. T - 1 (here over T) on its grid; "t";
-            or "log_noise" for EDM's c_noise = log(sigma / alpha) / 4.
+            "log_noise" for EDM's c_noise = log(sigma / alpha) / 4; "ddpm_index" for n - 1 itself, on that
+            grid.
     """
     time = TIME_INPUTS[time_input]
 

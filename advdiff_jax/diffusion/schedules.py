@@ -29,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advdiff_jax.errors import InvalidArgument
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -145,6 +147,23 @@ class VPCosine(VariancePreserving):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenBetas:
+    """DDPM's betas as they are given, for a process that is known on the discrete grid alone.
+
+    Attributes:
+        values: beta_1, ..., beta_T.
+    """
+
+    values: tuple[float, ...]
+
+    def betas(self, num_steps: int) -> np.ndarray:
+        """Returns the betas, [num_steps], float64; raises InvalidArgument if there are more or fewer."""
+        if len(self.values) != num_steps:
+            raise InvalidArgument(f"betas has {len(self.values)} values, and grid_steps={num_steps}: set as many")
+        return np.asarray(self.values, np.float64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SubVP(VPLinear):
     """score_sde's sub-VP SDE: VP-linear's alpha with sigma = 1 - alpha^2, never more noise than VP."""
 
@@ -251,7 +270,7 @@ class DDPMGrid(VariancePreserving):
         num_steps: T, 1000 in DDPM.
     """
 
-    continuous: VPLinear | VPCosine = VPLinear()
+    continuous: VPLinear | VPCosine | GivenBetas = VPLinear()
     num_steps: int = 1000
 
     @functools.cached_property

@@ -19,20 +19,22 @@ class ModeSpec(NamedTuple):
         output: folder under the workdir that it writes without claiming a run; "": it trains or evaluates the run.
         joint: whether it shows a list of runs as one.
         reads: keys of the config that this mode alone reads.
+        needs_network: whether it asks what the network is; if so, a pretrained one has to be named.
     """
 
     help: str
     output: str = ""
     joint: bool = False
     reads: tuple[str, ...] = ()
+    needs_network: bool = True
 
 
 MODES = {
     "train": ModeSpec("trains or resumes, then samples and evaluates"),
     "sample": ModeSpec("draws from the newest checkpoint"),
     "evaluate": ModeSpec("samples and evaluates again"),
-    "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview"),
-    "preview": ModeSpec("shows the training set, clean and corrupted", output="preview"),
+    "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview", needs_network=False),
+    "preview": ModeSpec("shows the training set, clean and corrupted", output="preview", needs_network=False),
     "poison": ModeSpec(
         "writes an adversarially poisoned training set",
         output="poison",
@@ -40,6 +42,8 @@ MODES = {
             f"poison.{key}" for key in ("checkpoint", "radius", "ball", "attack_steps", "step_size", "draws", "batch_size")
         ),
     ),
+    "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
+    "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),
 }
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
-from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
-from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
+from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
 from advdiff_jax.data import pixels
@@ -23,7 +22,7 @@ from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
 from advdiff_jax.modes import preview, sample
 from advdiff_jax.training import noise_floor, parallel
-from advdiff_jax.training.checkpoint import Restored, restore_latest
+from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
 
 log = logging.getLogger(__name__)
@@ -35,28 +34,25 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
-    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
-    data = build_data(config)
-    metrics.check_metrics(config, data)
-    return evaluate_run(config, folder, out, data, build_experiment(config, data.train.shape[1:]))
+    opened = sample.open_run(config, folder)
+    metrics.check_metrics(config, opened.data)
+    return evaluate_run(config, folder, opened)
 
 
-def evaluate_run(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, out: pathlib.Path, data: Data, experiment: Experiment
-) -> pathlib.Path:
-    """Samples from the newest checkpoint in `folder`, and evaluates; every process takes its share of the metrics.
+def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened: sample.Opened) -> pathlib.Path:
+    """Samples from a run, and evaluates; writes results.json, report.html, plots/ and samples/.
+
+    Every process takes its share of the metrics.
 
     Args:
         config: a resolved config.
         folder: the workdir.
-        out: folder for results.json, report.html, plots/ and samples/.
-        data: of the config.
-        experiment: of the config.
+        opened: the run.
 
     Returns:
         report.html.
     """
-    restored = restore_latest(folder, experiment.init, experiment.optimizer)
+    out, data, experiment, restored = opened
     params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
     samples = pixels.to_float(np.asarray(stored))
@@ -66,13 +62,14 @@ def evaluate_run(
         for one in parallel.gather(metrics.evaluate(config, data, samples, experiment.model(params), share))
     ]
     if jax.process_index() == 0:
-        _write_report(config, folder, out, data, experiment, restored, samples, params, found)
+        _write_report(config, folder, opened, samples, params, found)
     parallel.barrier("evaluated")  # the first process leaves last, and the others with it
     return out / "report.html"
 
 
-def _write_report(config, folder, out, data, experiment, restored, samples, params, found):
+def _write_report(config, folder, opened, samples, params, found):
     """Adds diagnostics to the metrics that all processes found, and writes report.html, then results.json."""
+    out, data, experiment, restored = opened
     title, plots, step = f"{config.name}:{config.variant}", out / "plots", int(restored.state.step)
     plots.mkdir(exist_ok=True)
     level = _noise_level(config, restored)
@@ -117,6 +114,8 @@ def _noise_level(config, restored):
 
 
 def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
+    if not restored.meta:  # the model that the run would start from
+        return {"train_seconds": 0.0}
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
     rates = [row["steps_per_second"] for row in rows]
     costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
@@ -154,7 +153,10 @@ def _field_sections(config, data, model, plots):
 
 
 def _closing_sections(config, folder, plots):
-    figures.curves(read_metrics(folder)).savefig(plots / "curves.png")
+    setup = report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2))
+    rows = read_metrics(folder)
+    if not rows:
+        return [setup]
+    figures.curves(rows).savefig(plots / "curves.png")
     curves = report.image(plots / "curves.png", "Means over logged windows.", wide=True)
-    setup = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
-    return [report.Section("Training", images=[curves]), report.Section("Set-up", pre=setup)]
+    return [report.Section("Training", images=[curves]), setup]

@@ -6,7 +6,6 @@ Other runs train on it with `data.corruptions=("poison",)`; see `perturbation.po
 import functools
 import json
 import logging
-import os
 import pathlib
 
 import jax
@@ -17,6 +16,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.penalty import BALLS
+from advdiff_jax.builders.pretrained import follow, is_diffusers, path_of, restore
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import as_user_error, build
 from advdiff_jax.data import pixels, record_dataset
@@ -25,7 +25,6 @@ from advdiff_jax.objectives.denoising import denoising
 from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.poison import make_poison
 from advdiff_jax.training import parallel
-from advdiff_jax.training.checkpoint import restore_latest
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +42,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     c, clean = config.poison, build_data(config).source.train
     attacked = _attacked(config)
     experiment, process = build_experiment(attacked, clean.shape[1:]), build_process(attacked)
-    checkpoint = pathlib.Path(os.path.expanduser(c.checkpoint)).absolute()
-    restored = restore_latest(checkpoint, experiment.init, experiment.optimizer)
+    checkpoint = path_of(c.checkpoint)
+    restored = restore(attacked, experiment, checkpoint)
     with as_user_error("config.poison"):
         perturb = adversarial(build(BALLS, config, "poison.ball"), c.attack_steps, c.step_size, random_start=True)
         objective = denoising(process.schedule, process.parameterization)
@@ -69,9 +68,14 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
 
 
 def _attacked(config):
-    """Reads the config of the run whose network is attacked."""
+    """Reads the config of the model that is attacked."""
     checkpoint = config.poison.checkpoint
-    path = pathlib.Path(os.path.expanduser(checkpoint)) / "config.json"
+    path = path_of(checkpoint) / "config.json"
+    if checkpoint and is_diffusers(checkpoint):
+        attacked = config.copy_and_resolve_references()
+        attacked.init_from = checkpoint
+        follow(attacked)
+        return attacked
     if not checkpoint or not path.exists():
         raise UserError(f"config.poison.checkpoint={checkpoint!r} holds no run: set the workdir of the run to attack")
     return workdir.run_config(path, config)

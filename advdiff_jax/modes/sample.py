@@ -1,10 +1,10 @@
-"""`--mode=sample`: draws from the newest checkpoint of a run."""
+"""`--mode=sample`: draws from the newest checkpoint of a run, or from the model that it starts from."""
 
 import logging
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -13,11 +13,12 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
+from advdiff_jax.builders.pretrained import check_same, restore
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import preview
+from advdiff_jax.modes import PREVIEWS, preview
 from advdiff_jax.training import parallel
-from advdiff_jax.training.checkpoint import restore_latest
+from advdiff_jax.training.checkpoint import Restored
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,53 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """Draws `evaluation.num_samples` samples from the run in `folder` into samples/; returns the image.
 
     Raises:
-        UserError: see `builders` and `workdir`, or there is no checkpoint.
+        UserError: see `open_run`.
     """
-    out = workdir.claim(config, folder, evaluate_only=True) if jax.process_index() == 0 else folder
+    opened = open_run(config, folder)
+    state = opened.restored.state
+    draw(config, opened.data, opened.experiment, opened.out, int(state.step), _replicated(config, state))
+    return image_path(opened.out, int(state.step))
+
+
+def _replicated(config, state):
+    return parallel.replicate(sampling_params(config, state))
+
+
+class Opened(NamedTuple):
+    """A run to be sampled, evaluated or exported.
+
+    Attributes:
+        out: folder for results.
+        data: of the config.
+        experiment: of the config.
+        restored: its newest checkpoint; of a run without one, the model that it starts from.
+    """
+
+    out: pathlib.Path
+    data: Data
+    experiment: Experiment
+    restored: Restored
+
+
+def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
+    """Opens the run in `folder`. A config with `init_from` needs none: its model is claimed as a run of no steps, if it fits.
+
+    Raises:
+        UserError: see `builders` and `workdir.claim`, or there is neither a checkpoint nor a model.
+    """
+    fresh = bool(config.init_from) and not (folder / "config.json").exists()
+    out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
     experiment = build_experiment(config, data.train.shape[1:])
-    state = restore_latest(folder, experiment.init, experiment.optimizer).state
-    draw(config, data, experiment, out, int(state.step), parallel.replicate(sampling_params(config, state)))
-    return image_path(out, int(state.step))
+    if fresh:
+        check_same(config)
+    restored = restore(config, experiment, folder)
+    return Opened(_claim(config, folder, evaluate_only=False) if fresh else out, data, experiment, restored)
+
+
+def _claim(config, folder, evaluate_only):
+    out = workdir.claim(config, folder, evaluate_only, PREVIEWS) if jax.process_index() == 0 else folder
+    return pathlib.Path(parallel.gather(str(out))[0])  # the first process knows
 
 
 def image_path(out: pathlib.Path, step: int) -> pathlib.Path:

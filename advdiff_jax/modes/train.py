@@ -13,6 +13,7 @@ from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
@@ -32,7 +33,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     if jax.process_index() == 0:
         workdir.amend(config, folder)
     parallel.barrier("amended")
-    if (folder / "results.json").exists():  # said before any data are read: a list may have hundreds of runs
+    if workdir.is_trained(folder):  # said before any data are read: a list may have hundreds of runs
         workdir.claim(config, folder, evaluate_only=False)
         log.info("%s: already finished; --mode=evaluate evaluates it again", title)
         return folder / "report.html"
@@ -66,7 +67,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             warm_start=start,
             noise_std=noise_std,
         )
-        return evaluate.evaluate_run(config, folder, folder, data, experiment)
+        opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
+        return evaluate.evaluate_run(config, folder, opened)
 
 
 def _check_data(config, data, folder):

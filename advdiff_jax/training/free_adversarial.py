@@ -58,6 +58,7 @@ def make_free_step(
     ema_decay: float,
     average: Callable = lambda tree: tree,
     more_ema_decays: Sequence[float] = (),
+    ema_ramp: bool = True,
     *,
     updates: int = 3,
     ascend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
@@ -72,6 +73,7 @@ def make_free_step(
         ema_decay: as there, but per update.
         average: as there; delta stays on its device.
         more_ema_decays: as `ema_decay`.
+        ema_ramp: as there.
         updates: K; static.
         ascend: built by `make_ascent`.
 
@@ -84,7 +86,7 @@ def make_free_step(
     """
     if updates < 1:
         raise InvalidArgument(f"need updates >= 1, got {updates}")
-    update = make_update(optimizer, ema_decay, more_ema_decays)
+    update = make_update(optimizer, ema_decay, more_ema_decays, ema_ramp)
 
     def loss_fn(objective, params, delta, keys, x0):
         t, objective_keys, dropout_keys = draw(keys, schedule)  # the same in every update

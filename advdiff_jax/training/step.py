@@ -26,17 +26,19 @@ def make_train_step(
     measure_until: int = 0,
     evaluate: Callable[..., jax.Array] | None = None,
     more_ema_decays: Sequence[float] = (),
+    ema_ramp: bool = True,
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the train step.
 
     Args:
         apply: (params, x [B, ...], t [B], dropout_keys [B]) -> prediction [B, ...].
         objective_at: state -> objective, see `advdiff_jax.objectives`; its [B] losses are averaged here and nowhere else. It is
-            called inside the step, because a weight may follow the noise floor.
+            called inside the step, because a weight may follow the noise floor and the step.
         schedule: the process; its `training_time` draws t.
         optimizer: an optax transformation.
-        ema_decay: decay of the average of the parameters; ramped up as min(decay, (1 + step) / (10 + step)), so that
-            short runs do not average over their initialisation.
+        ema_decay: decay of the average of the parameters.
+        ema_ramp: ramp the decay up as min(decay, (1 + step) / (10 + step)), so that short runs do not average over their
+            initialisation; a run that starts from an average continues it without.
         average: mean of a pytree over devices; the identity on one.
         measure_until: steps before this one add the batch's `noise_error` to the state's noise-floor statistics. They must be
             plain denoising steps by the square: a penalty or another criterion changes the error.
@@ -51,7 +53,7 @@ def make_train_step(
         the batch: `loss`, those of the objective, and `grad_norm`; and `skipped`, 1 where the update was not finite and the
         state, but for its step, stayed.
     """
-    update = make_update(optimizer, ema_decay, more_ema_decays)
+    update = make_update(optimizer, ema_decay, more_ema_decays, ema_ramp)
 
     def loss_fn(objective, params, keys, examples, known):
         x0 = to_float(examples)
@@ -100,7 +102,10 @@ def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
 
 
 def make_update(
-    optimizer: optax.GradientTransformation, ema_decay: float, more_ema_decays: Sequence[float] = ()
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    more_ema_decays: Sequence[float] = (),
+    ema_ramp: bool = True,
 ) -> Callable[[TrainState, Any], tuple[TrainState, jax.Array]]:
     """Builds update(state, gradients) -> (the state after an optimiser and EMA update, 0); `step` stays.
 
@@ -113,7 +118,8 @@ def make_update(
         params = optax.apply_updates(state.params, updates)
 
         def averaged(ema, decay):
-            return optax.incremental_update(params, ema, 1.0 - jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step)))
+            reached = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step)) if ema_ramp else decay
+            return optax.incremental_update(params, ema, 1.0 - reached)
 
         more = tuple(averaged(ema, decay) for ema, decay in zip(state.more_ema, more_ema_decays, strict=True))
         ema_params = averaged(state.ema_params, ema_decay)

@@ -37,6 +37,32 @@ def config_of(variant, overrides):
     return resolve(config)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"diffusion.grid_steps": 0}, r"grid_steps=0: schedule=vp_betas has no continuous time; set as many"),
+        ({"diffusion.grid_steps": 5}, r"^config\.diffusion: betas has 4 values, and grid_steps=5: set as many"),
+        (
+            {"diffusion.schedule": "vp_linear", "diffusion.grid_steps": 0, "network.time_input": "ddpm_index"},
+            r"time_input='ddpm_index' needs a discrete grid: set config\.diffusion\.grid_steps above 0",
+        ),
+    ],
+)
+def test_what_needs_a_grid_is_refused_without_it(overrides, message):
+    given = {"diffusion.schedule": "vp_betas", "diffusion.betas": (0.1, 0.2, 0.3, 0.4), "diffusion.grid_steps": 4}
+    with pytest.raises(UserError, match=message):
+        builders.build_process(config_of("ddpm", given | overrides))
+
+
+def test_given_betas_and_ddpms_index():
+    given = {"diffusion.schedule": "vp_betas", "diffusion.betas": (0.1, 0.2, 0.3, 0.4), "diffusion.grid_steps": 4}
+    process = builders.build_process(config_of("ddpm", given | {"network.time_input": "ddpm_index"}))
+    times = jnp.arange(5) / 4
+    abar = np.concatenate([[1.0], np.cumprod([0.9, 0.8, 0.7, 0.6])])
+    np.testing.assert_allclose(process.schedule.alpha(times) ** 2, abar, rtol=1e-6)
+    np.testing.assert_allclose(process.inputs(jnp.zeros((5, 3)), times)[1], [0, 0, 1, 2, 3], atol=1e-6)
+
+
 @pytest.mark.parametrize(("variant", "overrides"), CASES)
 def test_one_step_and_one_draw(variant, overrides):
     config = config_of(variant, overrides)

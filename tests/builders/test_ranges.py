@@ -6,7 +6,7 @@ import pytest
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.ranges import RANGES, check_ranges, contains, range_of
-from advdiff_jax.builders.validate import resolve
+from advdiff_jax.builders.validate import CHOICES, resolve
 from advdiff_jax.errors import UserError
 from configs import default, plane3d
 
@@ -16,7 +16,11 @@ def is_number(value):
 
 
 KEYS = workdir.flatten(default.get_config())
-NUMERIC = [key for key, value in KEYS.items() if is_number(value) or (isinstance(value, list) and all(map(is_number, value)))]
+NUMERIC = [
+    key
+    for key, value in KEYS.items()
+    if is_number(value) or (isinstance(value, list) and all(map(is_number, value)) and key not in CHOICES)
+]
 WITHOUT_RANGE = ()  # numeric keys that may have any value: none
 
 

@@ -1,6 +1,7 @@
 """A finished run made robust: `init_from` starts from its parameters, and from its estimate of the noise floor."""
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.objectives import weight_ramp
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import train
-from advdiff_jax.training import noise_floor, state
+from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.checkpoint import restore_latest
 from configs import plane3d
 
@@ -68,6 +70,39 @@ def test_a_run_that_was_lost_before_its_first_checkpoint_starts_from_there_again
     assert int(started.step) == 0
     (tmp_path / "checkpoints" / "20").mkdir()  # a run that has saved one resumes from there
     assert warm_start(config, experiment, tmp_path)(fresh) is fresh
+
+
+def first_step(**overrides):
+    """The state after the first step of a run, and its metrics."""
+    config = tiny("robust_adv", **{"train.decay": "constant", "train.warmup_steps": 0} | overrides)
+    experiment = build_experiment(config, (3,))
+    fresh = state.create(experiment.init(jax.random.key(5)), experiment.optimizer)
+    run = parallel.replicate(warm_start(config, experiment, pathlib.Path("/nowhere"))(fresh))
+    batch = {"examples": jax.random.normal(jax.random.key(6), (8, 16, 3))}
+    before = jax.device_get(parallel.first_replica(run))  # the step takes the buffers
+    after, metrics = parallel.parallel_train_step(experiment.steps[True])(run, jax.random.key(7), batch)
+    return before, *jax.device_get((parallel.first_replica(after), parallel.first_replica(metrics)))
+
+
+def test_the_average_goes_on_and_the_weight_of_the_penalty_rises(plain):
+    before, after, metrics = first_step(init_from=str(plain), **{"robust.warmup_steps": 8.0})
+    share = lambda a, b, c: np.testing.assert_allclose(b - a, 0.1 * (c - a), atol=1e-6)  # 1 - ema_decay
+    jax.tree.map(share, before.ema_params, after.ema_params, after.params)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.params, after.params)
+    assert min(jax.tree.leaves(moved)) > 1e-3
+    *_, whole = first_step(init_from=str(plain))
+    assert metrics["penalty"] == pytest.approx(whole["penalty"] / 8, rel=1e-5)
+    assert metrics["residual"] == pytest.approx(whole["residual"], rel=1e-5)
+    before, after, _ = first_step()  # from scratch the average follows closely at first
+    share = lambda a, b, c: np.testing.assert_allclose(b - a, 0.9 * (c - a), atol=1e-6)
+    jax.tree.map(share, before.ema_params, after.ema_params, after.params)
+
+
+def test_the_ramp_of_the_weight_starts_with_the_penalty():
+    config = tiny("robust_adv", **{"robust.start_step": 10, "robust.warmup_steps": 0.5})  # of 60 steps
+    found = [float(weight_ramp(config, np.int32(step))) for step in (0, 9, 10, 24, 39, 59)]
+    np.testing.assert_allclose(found, [0.0, 0.0, 1 / 30, 0.5, 1.0, 1.0], rtol=1e-6)
+    assert weight_ramp(tiny("robust_adv"), np.int32(0)) == 1.0
 
 
 def test_an_unfinished_run_is_started_from_with_a_warning(plain, tmp_path, caplog):

@@ -114,3 +114,32 @@ def test_sinusoidal_embedding_is_the_transformers():
     frequencies = 10_000.0 ** (-np.arange(3) / 3)
     np.testing.assert_allclose(out[0], [1, 1, 1, 0, 0, 0])
     np.testing.assert_allclose(out[1], np.concatenate([np.cos(7 * frequencies), np.sin(7 * frequencies)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"down_block_types": ("DownBlock2D",)},
+            r"down_block_types has 1 names for 2 levels, channel_mults=\(1, 2\): set as many",
+        ),
+        ({"attention_head_dim": 3}, "attention_head_dim=3 does not divide the 16 channels of level 1"),
+        ({"norm_num_groups": 3}, "norm_num_groups=3 does not divide 8 channels: set a divisor, or 0"),
+    ],
+)
+def test_unet_refuses_blocks_heads_and_groups_that_do_not_fit(arguments, message):
+    with pytest.raises(InvalidArgument, match=message):
+        jax.eval_shape(UNet(**SMALL | arguments).init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros((1,)))
+
+
+def test_block_types_set_each_level_on_each_way():
+    types = {"down_block_types": ("AttnDownBlock2D", "DownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    shapes = jax.eval_shape(UNet(**SMALL | types).init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros((1,)))["params"]
+    attended = {name for name in shapes if name.endswith("attention")}
+    assert attended == {"middle_attention", "down0_0_attention", "up1_0_attention", "up1_1_attention"}
+
+
+def test_sinusoidal_embedding_of_ddpm():
+    out = sinusoidal_embedding(jnp.array([7.0]), 6, flip_sin_to_cos=False, freq_shift=1)
+    angles = 7.0 * 10_000.0 ** (-np.arange(3) / 2)
+    np.testing.assert_allclose(out[0], np.concatenate([np.sin(angles), np.cos(angles)]), rtol=1e-5)
