@@ -67,9 +67,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.variant = ""  # set by `variants.with_variant`; kept for reports
     config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
-    config.init_from = (
-        ""  # its path; the network must be the same, or network.kind pretrained; set another seed too, not data.seed
-    )
+    config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
@@ -309,9 +307,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
-    evaluation.seed = config.get_oneway_ref(
-        "seed"
-    )  # of the clean draws and the probes that samples and model are compared with
+    evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
     evaluation.w2_points = 2000  # wasserstein: points compared at once; more samples are compared in parts
     evaluation.score_range = (0.01, 10.0)  # score_error: noise levels sigma / alpha, in the data's units

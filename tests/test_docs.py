@@ -13,9 +13,9 @@ from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.gain import build_closed_form, gain_curve
 from advdiff_jax.builders.metrics import METRICS
-from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.outputs import COSTS
 from advdiff_jax.builders.sources import SOURCES
+from advdiff_jax.builders.steps import evaluations
 from advdiff_jax.builders.validate import CHOICES, resolve
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS
 from advdiff_jax.sweep.report import FIGURES

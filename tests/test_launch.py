@@ -158,6 +158,38 @@ def test_the_workdir_of_another_config_is_refused_by_its_keys(finished):
             (PLANE, "--process_id=1"),
             "--coordinator, --num_processes and --process_id go together, with --distributed: give all",
         ),
+        ((PLANE, "--config.seed=-1"), "config.seed=-1 is out of range: set a value in [0, inf)"),
+        ((PLANE, "--config.data.fraction=1.5"), "config.data.fraction=1.5 is out of range: set a value in [0, 1]"),
+        (
+            (PLANE, "--config.train.learning_rate=0.0"),
+            "config.train.learning_rate=0.0 is out of range: set a value in (0, inf)",
+        ),
+        ((PLANE, "--config.train.steps=0"), "config.train.steps=0 is out of range: set a value in [1, inf)"),
+        ((PLANE, "--config.train.max_skipped=0"), "config.train.max_skipped=0 is out of range: set a value in [1, inf)"),
+        ((PLANE, "--config.train.warmup_steps=5000"), "config.train.warmup_steps=5000 must be smaller than config.train.steps"),
+        ((PLANE, "--config.train.accumulate=7"), "config.train.accumulate=7 must divide the batch of a device, which is 64"),
+        ((PLANE, "--config.diffusion.schedule=vp"), "config.diffusion.schedule='vp' is unknown: set one of vp_linear"),
+        ((PLANE, "--config.diffusion.schedule=edm"), "config.diffusion.grid_steps=1000: schedule=edm has no discrete grid"),
+        ((PLANE, "--config.sampling.method=dd1m"), "config.sampling.method='dd1m' is unknown; did you mean ddpm?"),
+        (
+            (PLANE, "--config.sampling.eta=0.5"),
+            "config.sampling.eta=0.5 would not be read: it needs config.sampling.method=ddim",
+        ),
+        ((PLANE, "--config.sampling.variance=learned"), "config.sampling.variance='learned' needs config.diffusion.learn_var"),
+        ((PLANE, "--config.sampling.ema_decay=0.5"), "config.sampling.ema_decay=0.5 is not an average of this run: set one of"),
+        ((PLANE, "--config.network.heads=2"), "config.network.heads=2 would not be read: it needs config.network.kind=unet"),
+        ((PLANE, "--config.data.corruptions=('jpeg',)"), "jpeg needs images, and data.source=plane3d has none"),
+        ((PLANE, "--config.data.source=folder"), "config.data.path='' is not a folder: set a folder of images"),
+        (
+            (PLANE, "--config.data.source=points", "--config.data.path=/nowhere.npy"),
+            "config.data.path='/nowhere.npy' is not a readable .npy or .npz file (No such file or directory)",
+        ),
+        ((PLANE, "--config.init_from=/nowhere"), "config.init_from=/nowhere cannot be used to initialise this run"),
+        ((PLANE, "--mode=poison"), "config.poison.checkpoint='' holds no run: set the workdir of the run to attack"),
+        (
+            ("--config=configs/digits.py", "--config.network.attention_resolutions=(5,)"),
+            "attention_resolutions=(5,): no level has height 5; set some of the heights 8, 4",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_status_2(tmp_path, args, message):

@@ -12,17 +12,10 @@ import numpy as np
 import optax
 
 from advdiff_jax import rng
-from advdiff_jax.builders.objectives import (
-    build_denoising,
-    build_objective,
-    build_step_schedule,
-    build_variance_loss,
-    measured_steps,
-    objective_spec,
-    weight_ramp,
-)
+from advdiff_jax.builders.objectives import build_denoising, build_objective, build_variance_loss, objective_spec
 from advdiff_jax.builders.process import build_process, build_sampler
 from advdiff_jax.builders.registry import Choice, as_user_error, build
+from advdiff_jax.builders.steps import build_step_schedule, measured_steps, weight_ramp
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import UserError
 from advdiff_jax.networks import unet

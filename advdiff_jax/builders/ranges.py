@@ -165,7 +165,7 @@ def contains(interval: str, value: float) -> bool:
 
 def check_ranges(values: dict[str, Any]) -> None:
     """Checks the flat config `values`; raises UserError for the first number out of its range."""
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: "." in item[0]):  # `seed` before those that follow it
         interval = range_of(key)
         numbers: Iterable[float] = value if isinstance(value, list | tuple) else (value,)
         if interval and not all(isinstance(number, int | float) and contains(interval, number) for number in numbers):

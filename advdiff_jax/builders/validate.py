@@ -16,20 +16,13 @@ from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.metrics import FEATURES, METRICS
-from advdiff_jax.builders.objectives import (
-    CRITERIA,
-    HUBER_SCHEDULES,
-    OBJECTIVES,
-    VARIANCES,
-    affordable_steps,
-    build_step_schedule,
-    objective_spec,
-)
+from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
 from advdiff_jax.builders.sources import SOURCES, SUBSPACE_DISTRIBUTIONS
+from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
 from advdiff_jax.errors import UserError
 
 # key -> the registry of the names that it gives; a tuple gives several.

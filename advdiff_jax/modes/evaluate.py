@@ -13,8 +13,8 @@ from advdiff_jax import workdir
 from advdiff_jax.builders import metrics
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
-from advdiff_jax.builders.objectives import evaluations
 from advdiff_jax.builders.registry import lookup_all
+from advdiff_jax.builders.steps import evaluations
 from advdiff_jax.data import pixels
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model

@@ -12,7 +12,7 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, known_noise_std
 from advdiff_jax.builders.diagnostics import output_of
-from advdiff_jax.builders.experiment import build_network
+from advdiff_jax.builders.experiment import build_network, sampling_params
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import COSTS
 from advdiff_jax.builders.process import Process, build_process
@@ -34,7 +34,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """
     opened = sample.open_run(config, folder)
     state, target = opened.restored.state, opened.out / "export"
-    diffusers.write(target, *describe(config, opened.data.train.shape[1:], jax.device_get(state.ema_params)))
+    diffusers.write(target, *describe(config, opened.data.train.shape[1:], jax.device_get(sampling_params(config, state))))
     (target / "README.md").write_text(card(config, opened.data, opened.out, int(state.step)))
     log.info("load it with: diffusers.DDPMPipeline.from_pretrained(%r)", str(target))
     return target / "README.md"

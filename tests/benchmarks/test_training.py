@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment
-from advdiff_jax.builders.objectives import evaluations, objective_spec
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.steps import evaluations
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.training import parallel, state
 from benchmarks import training

@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment, build_optimizer
-from advdiff_jax.builders.objectives import OBJECTIVES, build_denoising, build_step_schedule, evaluations, measured_steps
+from advdiff_jax.builders.objectives import OBJECTIVES, build_denoising
 from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.steps import build_step_schedule, evaluations, measured_steps
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
 from advdiff_jax.objectives.denoising import no_variance

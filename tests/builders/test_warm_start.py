@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment
-from advdiff_jax.builders.objectives import weight_ramp
+from advdiff_jax.builders.steps import weight_ramp
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.errors import UserError

@@ -63,9 +63,11 @@ def test_a_folder_goes_through_unchanged(source, tmp_path):
     assert "- Trained: not at all, from model;" in page.read_text()
 
 
-def test_a_model_of_ours_predicts_the_same_at_ddpms_indices(source, tmp_path):
-    """Our networks see the time 1, ..., T where DDPM's see 0, ..., T - 1: the export turns the time embedding."""
+@pytest.mark.parametrize("time_input", ["t", "step"])
+def test_a_model_of_ours_predicts_the_same_at_ddpms_indices(source, tmp_path, time_input):
+    """With `t` our networks see the time 1, ..., T where DDPM's see 0, ..., T - 1: the export turns the time embedding."""
     config = of_digits(source)
+    config.network.time_input = time_input
     mine, rng = build_experiment(config, (8, 8, 1)), np.random.default_rng(0)
     shapes = jax.eval_shape(mine.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: 0.2 * rng.standard_normal(leaf.shape, np.float32), shapes)
@@ -78,7 +80,8 @@ def test_a_model_of_ours_predicts_the_same_at_ddpms_indices(source, tmp_path):
     wanted = mine.predict(params, x, t)
     np.testing.assert_allclose(theirs.predict(found, x, t), wanted, atol=1e-3 * np.abs(wanted).max())
     not_turned = {**found, "time_0": params["time_0"]}
-    assert np.abs(theirs.predict(not_turned, x, t) - wanted).max() > 1e-2 * np.abs(wanted).max()
+    differs = np.abs(theirs.predict(not_turned, x, t) - wanted).max() > 1e-2 * np.abs(wanted).max()
+    assert differs == (time_input == "t")
 
 
 def test_the_model_card_says_what_the_model_is(source, tmp_path):

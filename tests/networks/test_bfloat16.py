@@ -11,7 +11,7 @@ import pytest
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
-from advdiff_jax.networks.layers import group_norm
+from advdiff_jax.networks.layers import Norms, group_norm
 from advdiff_jax.networks.mlp import MLP
 from advdiff_jax.networks.unet import UNet
 from advdiff_jax.training import parallel, state
@@ -22,7 +22,7 @@ from tests.networks.params import KEY, SMALL, random_params
 class Norm(nn.Module):
     @nn.compact
     def __call__(self, x):
-        return group_norm(x, jnp.bfloat16, "norm")
+        return group_norm(x, Norms(), jnp.bfloat16, "norm")
 
 
 def test_statistics_of_a_norm_are_not_rounded():

@@ -26,7 +26,7 @@ def test_robust_fast_takes_a_step_with_one_example_of_sixteen():
     for _ in range(2):  # the learning rate of the first is 0
         run, metrics = step(run, jax.random.key(1), batch)
     run, metrics = jax.device_get((parallel.first_replica(run), parallel.first_replica(metrics)))
-    assert metrics.keys() == {"loss", "denoising", "residual", "penalty", "grad_norm"}
+    assert metrics.keys() == {"loss", "denoising", "residual", "penalty", "grad_norm", "skipped"}
     assert metrics["residual"] > 0.0
     assert metrics["penalty"] > 0.0
     np.testing.assert_allclose(metrics["loss"], metrics["denoising"] + metrics["penalty"], rtol=1e-5)
