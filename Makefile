@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint crosscheck clean
+.PHONY: demo test lint crosscheck kills clean
 
 demo: .venv/installed
 	$(BIN)/python launch.py --config=configs/ablations/demo.py
@@ -23,6 +23,10 @@ crosscheck: .venv-crosscheck/installed .venv-crosscheck/pillow
 
 .venv-crosscheck/pillow: .venv-crosscheck/installed
 	.venv-crosscheck/bin/python -m pip download --quiet --constraint constraints.txt --no-deps --no-binary pillow --dest $@ pillow
+
+# A run killed twenty times at random moments, in one process and in two, ends bit for bit as one that was not.
+kills: .venv/installed
+	$(BIN)/python -m pytest -s tests/kills/check_kills.py
 
 # Another Python brings another jax (constraints.txt): `make steps-3.12` has every variant take a step there.
 steps-%: .venv-%/installed
