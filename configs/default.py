@@ -32,7 +32,7 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.train.checkpoint_every = 10_000
     config.robust.cut = config.data.get_ref("noise_std") / 2  # robust_adv_cutoff: half the noise's std
     config.sampling.clip = 1.0
-    config.sampling.variance = "large"  # --sigma_small False, where no variance is learnt
+    config.sampling.variance = "large"  # --sigma_small False; fewer steps leave noise then, as in the paper
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
     config.evaluation.metrics = ("noise_energy", "memorization")
