@@ -162,7 +162,7 @@ def test_the_workdir_of_another_config_is_refused_by_its_keys(finished):
         ((PLANE, "--config.data.fraction=1.5"), "config.data.fraction=1.5 is out of range: set a value in [0, 1]"),
         (
             (PLANE, "--config.train.learning_rate=0.0"),
-            "config.train.learning_rate=0.0 is out of range: set a value in (0, inf)",
+            "config.train.learning_rate=0.0 is out of range: set a value in (0, 1e38]",
         ),
         ((PLANE, "--config.train.steps=0"), "config.train.steps=0 is out of range: set a value in [1, inf)"),
         ((PLANE, "--config.train.max_skipped=0"), "config.train.max_skipped=0 is out of range: set a value in [1, inf)"),

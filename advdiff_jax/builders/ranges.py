@@ -102,7 +102,7 @@ RANGES = {
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,
     "train.accumulate": _COUNT,
-    "train.learning_rate": _POSITIVE,
+    "train.learning_rate": "(0, 1e38]",  # finite in float32
     "train.beta1": "[0, 1)",
     "train.beta2": "[0, 1)",
     "train.warmup_steps": _INDEX,

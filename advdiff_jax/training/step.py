@@ -109,11 +109,11 @@ def make_update(
 ) -> Callable[[TrainState, Any], tuple[TrainState, jax.Array]]:
     """Builds update(state, gradients) -> (the state after an optimiser and EMA update, 0); `step` stays.
 
-    Where the norm of the gradient or of the parameters' change is not finite, the result is (the same state, 1): a single bad
-    batch costs one update, and no state is ever other than finite.
+    Where the norm of the gradient is not finite, the result is (the same state, 1): a single bad batch costs one update. Finite
+    gradients make finite updates, so the state is always finite.
     """
 
-    def update(state, gradients):
+    def moved(state, gradients):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
@@ -123,9 +123,11 @@ def make_update(
 
         more = tuple(averaged(ema, decay) for ema, decay in zip(state.more_ema, more_ema_decays, strict=True))
         ema_params = averaged(state.ema_params, ema_decay)
-        moved = state._replace(params=params, opt_state=opt_state, ema_params=ema_params, more_ema=more)
-        # A select, and no `jax.lax.cond`: it fuses with the update, and needs no second copy of the state.
-        finite = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(optax.tree.norm(updates))
-        return jax.tree.map(functools.partial(jnp.where, finite), moved, state), 1.0 - finite
+        return state._replace(params=params, opt_state=opt_state, ema_params=ema_params, more_ema=more)
+
+    def update(state, gradients):
+        finite = jnp.isfinite(optax.tree.norm(gradients))
+        # Not a select, which would keep the old state beside the new: twice the time of the update, and its memory.
+        return jax.lax.cond(finite, moved, lambda state, gradients: state, state, gradients), 1.0 - finite
 
     return update

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def test_the_step_of_the_benchmark_takes_the_batches_of_the_pipeline(monkeypatch
     monkeypatch.setattr(data.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(data.parallel, "parallel_train_step", lambda pure: step)
     monkeypatch.setattr(data.parallel, "replicate", lambda tree: tree)
-    monkeypatch.setattr(data.state, "create", lambda params, optimizer: None)
+    monkeypatch.setattr(data, "state", types.SimpleNamespace(create=lambda params, optimizer: None))
     monkeypatch.setattr(data.jax, "jit", lambda function: lambda key: None)
     assert data.step_rate(steps=2) == 2 * 16 / 4.0  # on a CPU two images a device
     assert [(x.shape, x.dtype) for x in seen] == [((8, 2, 32, 32, 3), np.uint8)] * 3  # one of them compiles
