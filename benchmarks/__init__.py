@@ -6,6 +6,8 @@ where `configs/` is.
 
 import argparse
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 
@@ -14,6 +16,13 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
     found.add_argument("--json", action="store_true", help="print JSON")
     return found
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Returns the seconds of a call: wall clock, and processor time of all threads, which other programs hardly disturb."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def show(name: str, table: dict[str, Any], as_json: bool) -> None:
@@ -26,6 +35,6 @@ def show(name: str, table: dict[str, Any], as_json: bool) -> None:
         for key, value in table.items():
             print(f"{key:44}{value:14.5g}")
         return
-    print(f"{'':28}" + "".join(f"{column:>22}" for column in first))
+    print(f"{'':36}" + "".join(f"{column:>22}" for column in first))
     for key, row in table.items():
-        print(f"{key:28}" + "".join(f"{value:22.4g}" for value in row.values()))
+        print(f"{key:36}" + "".join(f"{value:22.4g}" for value in row.values()))

@@ -3,11 +3,14 @@
 FLOPs and temporary memory are the compiler's own figures for the compiled step; seconds are wall clock. Ratios are to
 `ddpm`, measured in the same process: timings are taken in rounds, one variant after the other, so that a machine whose
 speed drifts slows all of them alike.
+
+With --peer the step is timed against diffusers in torch instead (`benchmarks.peer`).
 """
 
 import importlib
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -19,7 +22,9 @@ from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data.batches import BatchSource
+from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
+from benchmarks import peer
 
 
 class _Step:
@@ -98,7 +103,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing")
     parser.add_argument("--steps", type=int, default=10, help="steps of a variant in a round")
     parser.add_argument("--variants", nargs="+", default=(), help="which variants, besides ddpm; all by default")
+    parser.add_argument("--peer", action="store_true", help="instead: our step and its operations against diffusers in torch")
+    parser.add_argument("--rows", nargs="+", default=("",), help="--peer: rows that start with one of these; all by default")
     args = parser.parse_args()
+    if args.peer:
+        try:
+            benchmarks.show("peer", peer.compare(args.rounds, chosen=args.rows), args.json)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        return
     benchmarks.show("variants", variants_table(args.config, args.rounds, args.steps, args.variants), args.json)
 
 
