@@ -185,6 +185,10 @@ def test_the_workdir_of_another_config_is_refused_by_its_keys(finished):
             "config.data.path='/nowhere.npy' is not a readable .npy or .npz file (No such file or directory)",
         ),
         ((PLANE, "--config.init_from=/nowhere"), "config.init_from=/nowhere cannot be used to initialise this run"),
+        (
+            (PLANE, "--config.init_from=~nosuchuser/run"),
+            "config.init_from=~nosuchuser/run cannot be used to initialise this run",
+        ),
         ((PLANE, "--mode=poison"), "config.poison.checkpoint='' holds no run: set the workdir of the run to attack"),
         (
             ("--config=configs/digits.py", "--config.network.attention_resolutions=(5,)"),

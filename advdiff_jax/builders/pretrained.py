@@ -1,5 +1,6 @@
-"""What `config.init_from` names: a workdir of ours, a folder in diffusers' layout, or a file with a state dict."""
+"""Reads the model that `config.init_from` names: the workdir of a run, a folder in diffusers' layout, or a state dict."""
 
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ ORIGINS = {
 
 def path_of(init_from: str) -> pathlib.Path:
     """Returns the absolute path that a key names."""
-    return pathlib.Path(init_from).expanduser().absolute()
+    return pathlib.Path(os.path.expanduser(init_from)).absolute()  # pathlib's raises for an unknown user
 
 
 def origin_of(init_from: str) -> Origin:

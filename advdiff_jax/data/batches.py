@@ -105,9 +105,9 @@ def batches(source: BatchSource, first_step: int, num_workers: int = 0, read_ahe
         first_step: step of the first batch.
         num_workers: worker processes; 0 reads in two threads of this process, which is best for arrays in memory. Workers
             are spawned and import this package: if the program defines absl flags, they must be parsed first.
-        read_ahead: batches to prefetch. With workers each of them reads so many ahead, at least one, and fewer, with a warning,
-            where the free shared memory holds no more. 0 without workers reads each batch on demand, which costs less for
-            small arrays than a hand-over between threads.
+        read_ahead: batches to prefetch. With workers it is the number of each worker, and at least one. Where the free shared
+            memory holds fewer, the number is lowered with a warning. 0 without workers reads each batch on demand, which
+            costs less for small arrays than a hand-over between threads.
 
     Raises:
         UserError: the free shared memory is too small for so many workers.

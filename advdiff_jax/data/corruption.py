@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advdiff_jax.data.pixels import Examples, to_bytes, to_float
+from advdiff_jax.data.pixels import Examples, as_stored, to_float
 from advdiff_jax.errors import InvalidArgument
 
 Corruption = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
@@ -185,7 +185,7 @@ class CorruptedDataset:
         x = to_float(example)
         for corruption in self._chain:
             x = corruption(rng, x, index)
-        return to_bytes(x) if self.dtype == np.uint8 else x
+        return as_stored(x, self.dtype)
 
 
 def corrupt(

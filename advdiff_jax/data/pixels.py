@@ -49,8 +49,8 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
 
 
 def as_stored(samples: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Returns samples as a data set of this dtype holds them: clipped and rounded to uint8, or unchanged."""
-    return to_bytes(samples) if dtype == np.uint8 else samples
+    """Returns floats as a data set of this dtype holds them: clipped and rounded to uint8, else of that dtype."""
+    return to_bytes(samples) if dtype == np.uint8 else samples.astype(dtype, copy=False)
 
 
 def first(examples: Examples, count: int) -> np.ndarray:

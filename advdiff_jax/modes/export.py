@@ -22,6 +22,7 @@ from advdiff_jax.interop import diffusers
 from advdiff_jax.interop.diffusers_config import write_scheduler, write_unet
 from advdiff_jax.interop.tensors import norm_groups, shift_time, to_tensors
 from advdiff_jax.modes import preview, sample
+from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or diffusers cannot express the network or the process.
     """
-    opened = sample.open_run(config, folder)
+    return _write(config, sample.open_run(config, folder))  # all processes open it
+
+
+@parallel.on_first_process
+def _write(config, opened):
     state, target = opened.restored.state, opened.out / "export"
     diffusers.write(target, *describe(config, opened.data.train.shape[1:], jax.device_get(sampling_params(config, state))))
     (target / "README.md").write_text(card(config, opened.data, opened.out, int(state.step)))

@@ -9,9 +9,12 @@ from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import read_keys
+from advdiff_jax.data import pixels
+from advdiff_jax.training import parallel
 from advdiff_jax.workdir import flatten
 
 
+@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Describes the model that `config.init_from` names, or the run in `folder`, into `folder`/inspect/inspect.txt.
 
@@ -48,8 +51,7 @@ def describe(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
 
 
 def _shape(config):
-    size = config.data.size
-    return (*(size if isinstance(size, tuple) else (size, size)), config.data.channels)
+    return (*pixels.height_width(config.data.size), config.data.channels)
 
 
 def _shown(value):

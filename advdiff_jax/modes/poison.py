@@ -87,6 +87,6 @@ def _chunks(poison_batch, params, clean, batch_size):
         indices = np.arange(first, first + batch_size) % len(clean)
         poisoned = np.asarray(poison_batch(params, indices, pixels.to_float(clean[indices])))
         kept = poisoned[: min(batch_size, len(clean) - first)]
-        yield pixels.to_bytes(kept) if clean.dtype == np.uint8 else kept.astype(clean.dtype)
+        yield pixels.as_stored(kept, clean.dtype)
         if first // batch_size % 50 == 0:
             log.info("poisoned %d of %d", first + len(kept), len(clean))
