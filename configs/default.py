@@ -319,8 +319,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
     # A network that is linear within the radius has 1, a good one a little more, one that bends where FGSM ends several.
     evaluation.overfitting_ratio = 2.0  # overfitting: warn above this ratio of the penalty, PGD over FGSM
-    evaluation.features = "digits_cnn"  # digits_cnn: feature network of fd
-    evaluation.cache_dir = ""  # folder of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
+    # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
+    evaluation.features = "digits_cnn"  # one of these: feature network of fd
+    evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_oneway_ref("cache_dir")  # folder: where the findings of its check are kept
     evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads; memorization: all
     evaluation.grid = 64  # images (or points / 30) in a figure

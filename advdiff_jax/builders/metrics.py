@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax.builders.data import Data
+from advdiff_jax.builders.features import build_features, check_features
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -17,7 +18,8 @@ from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, memorization, score_field
+from advdiff_jax.evaluation import failures, fidelity, ground_truth, memorization, score_field
+from advdiff_jax.features.network import extract
 
 
 class EvalInputs(NamedTuple):
@@ -52,23 +54,6 @@ class MetricSpec(NamedTuple):
     outputs: dict[str, Output]
     requires: Callable[[ml_collections.ConfigDict, Data], None] = lambda config, data: None
     reads: tuple[str, ...] = ()
-
-
-class FeaturesSpec(NamedTuple):
-    """What is known of a name of `config.evaluation.features`.
-
-    Attributes:
-        build: folder of the cache -> features(images [N, H, W, C] in [-1, 1]) -> [N, F].
-        shape: of the images that it takes; None: any.
-        reads: keys of the config that it reads and others may not.
-    """
-
-    build: Callable[[str], Callable[[np.ndarray], np.ndarray]]
-    shape: tuple[int, ...] | None = None
-    reads: tuple[str, ...] = ()
-
-
-FEATURES = {"digits_cnn": FeaturesSpec(features.digits_cnn, shape=(8, 8, 1))}
 
 
 def true_distribution(config: ml_collections.ConfigDict) -> exact.Distribution | None:
@@ -207,18 +192,17 @@ def _needs_directions(config, data):
 
 def _frechet(config, inputs):
     name = config.evaluation.features
-    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
-    clean = network(inputs.reference(inputs.data.source.train))
+    network = build_features(config)
+    sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
+    samples, clean, dirty = (extract(network, one).vectors for one in sets)
     return {
-        f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
-        f"fd_{name}_dirty": fidelity.frechet_distance(network(inputs.reference(inputs.data.train)), clean),
+        f"fd_{name}": fidelity.frechet_distance(samples, clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
     }
 
 
 def _needs_features(config, data):
-    wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
-    if wanted and found != wanted:
-        raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
+    check_features(config, tuple(data.train.shape[1:]))
 
 
 def _memorization(config, inputs):

@@ -15,7 +15,8 @@ from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
-from advdiff_jax.builders.metrics import FEATURES, METRICS
+from advdiff_jax.builders.features import FEATURES
+from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
