@@ -91,6 +91,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.size = ml_collections.FieldReference(32, field_type=object)  # side in pixels, or (HEIGHT,WIDTH), after crop and resize
     data.channels = 3  # 1: grey, 3: RGB; images of other modes are converted
     data.crop = 0  # shorter side in pixels of the centred part, of the shape of data.size, that is kept; 0: all that fits
+    data.pad = False  # an image that is smaller than data.size gets a black border, instead of being enlarged
     data.flip = False  # mirror every second image, drawn afresh at each visit
     data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
@@ -108,6 +109,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.num_workers = 0  # processes that read and corrupt; 0: two threads, faster for sources in memory
     data.read_ahead = 8  # batches that each worker prepares ahead; 0, without workers: none, faster for points
     data.accept_changes = False  # resume a run although its data have changed since it began
+    # source (8 bits for files and arrays, else float) | uint8 (corrupted images are clipped and rounded, as files are) | float
+    # (neither: noise goes beyond black and white, as in an experiment that adds it to the floats)
+    data.storage = "source"  # one of these: how the training set is stored
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | salt_and_pepper | missing_pixels |

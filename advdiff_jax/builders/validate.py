@@ -12,7 +12,7 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import pretrained
-from advdiff_jax.builders.data import CORRUPTIONS
+from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES
@@ -41,6 +41,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.foreign_source": SOURCES,
     "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
     "data.corruptions": CORRUPTIONS,
+    "data.storage": STORAGES,
     "poison.ball": BALLS,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,
