@@ -80,6 +80,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.source = "plane3d"  # one of these
     data.seed = config.get_oneway_ref("seed")  # of a synthetic training set and of the corruption; set it to compare on one set
     data.num_examples = 20_000  # size of a synthetic training set
+    data.held_out = 0  # examples of the source, chosen by data.seed, that training never sees; 0: none
     data.half_width = 1.0  # plane3d: half the side of the square
     data.dim = 2  # mixture: dimension
     data.components = 8  # mixture: number of Gaussians

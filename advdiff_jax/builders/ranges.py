@@ -15,6 +15,7 @@ RANGES = {
     "seed": _INDEX,
     "data.seed": _INDEX,
     "data.num_examples": _COUNT,
+    "data.held_out": _INDEX,
     "data.half_width": _POSITIVE,
     "data.dim": _COUNT,
     "data.components": _COUNT,
