@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
@@ -17,7 +18,7 @@ from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, memorization, score_field
+from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, score_field
 
 
 class EvalInputs(NamedTuple):
@@ -205,9 +206,12 @@ def _needs_directions(config, data):
         raise InvalidArgument(f"evaluation.noise_directions={wanted} exceeds the {dimension} dimensions of the data")
 
 
+def _network(config):
+    return lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
+
+
 def _frechet(config, inputs):
-    name = config.evaluation.features
-    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
+    name, network = config.evaluation.features, _network(config)
     clean = network(inputs.reference(inputs.data.source.train))
     return {
         f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
@@ -219,10 +223,6 @@ def _needs_features(config, data):
     wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
     if wanted and found != wanted:
         raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
-
-
-def _memorization(config, inputs):
-    return memorization.nearest_neighbours(inputs.samples, inputs.data.train, mirrored=config.data.flip)
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
@@ -312,13 +312,11 @@ METRICS = {
         requires=_needs_features,
         reads=("evaluation.features",),
     ),
-    "memorization": MetricSpec(
-        _memorization,
-        {
-            "nn_distance_ratio": Output(
-                "distance to the nearest over the second nearest training example; near 1: no memorisation", "highest"
-            ),
-            "near_duplicates": Output("share of samples that are much nearer to one training example than to any other"),
-        },
+    "proximal_fd": MetricSpec(
+        lambda config, inputs: proximal.compute(config, inputs, _network(config)),
+        proximal.OUTPUTS,
+        requires=_needs_features,
+        reads=proximal.READS,
     ),
+    "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),
 }

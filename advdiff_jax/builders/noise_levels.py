@@ -31,9 +31,9 @@ def read_by_model(config: ml_collections.ConfigDict, model: Model, images: np.nd
     return noise_levels.from_share(np.concatenate(shares), c.reading_level)
 
 
-def reads_well(shape: tuple[int, ...]) -> bool:
-    """Says whether wavelets read the noise of images of `shape` [H, W, C] well."""
-    return len(shape) == 3 and min(shape[:2]) >= noise_levels.SMALLEST
+def trusted(shape: tuple[int, ...]) -> str:
+    """Returns the better reading for images of `shape` [H, W, C]: "model" below 16 x 16 pixels, else "wavelet"."""
+    return "wavelet" if min(shape[:2]) >= noise_levels.SMALLEST else "model"
 
 
 def read(config: ml_collections.ConfigDict, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,8 +56,8 @@ def _noise_levels(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -
         for name, pair in readings.items()
         for suffix, value in noise_levels.summary(*pair).items()
     }
-    trusted = "wavelet" if reads_well(shape) else "model"
-    warning = _smoother(numbers, trusted) if noise_levels.is_smoother(*readings[trusted]) else ""
+    better = trusted(shape)
+    warning = _smoother(numbers, better) if noise_levels.is_smoother(*readings[better]) else ""
     noise_levels.draw({TITLES[name]: pair for name, pair in readings.items()}).savefig(inputs.plots / "noise_levels.png")
     workdir.write_json(
         inputs.plots / "noise_levels.json",
@@ -66,7 +66,7 @@ def _noise_levels(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -
     floor = "no level" if inputs.noise_floor is None else f"{inputs.noise_floor:.3g}"
     text = (
         f"Estimated in {len(sets[0]):,} samples and {len(sets[1]):,} training examples, clean data unseen. For images of "
-        f"{shape[0]} x {shape[1]} the reading {TITLES[trusted]} is the better one. The noise floor that plain training "
+        f"{shape[0]} x {shape[1]} the reading {TITLES[better]} is the better one. The noise floor that plain training "
         f"measured: {floor}."
     )
     caption = "Noise in each image, estimated alike in samples and in the training set."
@@ -78,10 +78,10 @@ def _noise_levels(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -
     return Diagnosis(numbers, [section], warning)
 
 
-def _smoother(numbers, trusted):
-    name = f"noise_std_{trusted}"
+def _smoother(numbers, better):
+    name = f"noise_std_{better}"
     return (
-        f"half of the samples have less noise ({TITLES[trusted]}: median {numbers[name]:.3g}) than three quarters of the "
+        f"half of the samples have less noise ({TITLES[better]}: median {numbers[name]:.3g}) than three quarters of the "
         f"cleanest tenth of the training set (median {numbers[name + '_cleanest']:.3g}): the model smooths detail away, or "
         "less than a tenth of the set is clean"
     )

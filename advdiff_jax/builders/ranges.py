@@ -139,6 +139,8 @@ RANGES = {
     "evaluation.num_samples": _COUNT,
     "evaluation.w2_points": _COUNT,
     "evaluation.score_range": _POSITIVE,
+    "evaluation.proximal_std": _AMOUNT,
+    "evaluation.duplicate_rate": "(0, 1)",
     "evaluation.reading_level": _POSITIVE,
     "evaluation.reading_draws": _COUNT,
     "evaluation.denoising_levels": _POSITIVE,
