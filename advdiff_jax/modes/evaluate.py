@@ -20,7 +20,7 @@ from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
-from advdiff_jax.modes import preview, sample
+from advdiff_jax.modes import given_samples, preview, sample
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
@@ -34,6 +34,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
+    if config.evaluation.samples:
+        return given_samples.run(config, folder)
     opened = sample.open_run(config, folder)
     metrics.check_metrics(config, opened.data)
     return evaluate_run(config, folder, opened)
@@ -55,6 +57,8 @@ def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened
     out, data, experiment, restored = opened
     params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    if jax.process_index() == 0:
+        sample.write_files(config, out, stored)
     samples = pixels.to_float(np.asarray(stored))
     share = jax.process_index(), jax.process_count()
     found = [
@@ -75,6 +79,7 @@ def _write_report(config, folder, opened, samples, params, found):
     level = _noise_level(config, restored)
     results = {name: number for one in found for name, number in one.numbers.items()}
     failures = {name: reason for one in found for name, reason in one.failures.items()}
+    notes = {name: text for one in found for name, text in one.notes.items()}
     results |= _costs(config, folder, restored) | ({} if level is None else {"noise_level": level})
     if missing := config.evaluation.num_samples - len(samples):
         results["nonfinite_samples"] = missing
@@ -92,7 +97,9 @@ def _write_report(config, folder, opened, samples, params, found):
     warnings += [f"{name} failed: {reason}." for name, reason in failures.items()]
     sections = [
         *_data_sections(config, data, plots, sample.image_path(out, step), step),
-        report.Section("Results", text=" ".join(warnings), table=report.numbers_table(results, _meaning)),
+        report.Section(
+            "Results", text=" ".join(warnings), table=report.numbers_table(results, lambda name: _meaning(name, notes))
+        ),
         *sections,
         *_field_sections(config, data, model, plots),
         *_closing_sections(config, folder, plots),
@@ -102,8 +109,8 @@ def _write_report(config, folder, opened, samples, params, found):
     workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
 
 
-def _meaning(name):
-    return output_of(name).meaning
+def _meaning(name, notes):
+    return ". ".join(filter(None, (output_of(name).meaning, notes.get(name, ""))))
 
 
 def _noise_level(config, restored):
