@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 
 import benchmarks
-from advdiff_jax.builders.metrics import FEATURES
+from advdiff_jax.builders.metrics import FEATURES, build_features
 from advdiff_jax.data import photos, pixels, sources
 from advdiff_jax.evaluation.fidelity import frechet_distance, noise_energy
+from configs import default
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "measures.png"
 NOISE, BLUR, LOST = (0.0, 0.025, 0.05, 0.1, 0.2, 0.4), (0.0, 0.25, 0.5, 0.75, 1.0, 1.5), (0, 1, 2, 4, 6, 8)
@@ -85,10 +86,16 @@ def frechet(network: Callable[[np.ndarray], np.ndarray]) -> Measure:
 def measures_of(data: Set, cache_dir: str = "") -> dict[str, Measure]:
     """Returns the measures by name: FD in each network that takes these images, and noise energy."""
     shape = data.images.shape[1:]
-    networks = {name: spec.build(cache_dir) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
+    networks = {name: _features(name, cache_dir) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
     quiet = int(DIRECTIONS * np.prod(shape))
     energy = {"noise_energy": lambda reference, sets: noise_energy(sets, reference, quiet)}
     return {f"fd_{name}": frechet(network) for name, network in networks.items()} | energy
+
+
+def _features(name, cache_dir):
+    config = default.get_config()
+    config.evaluation.features, config.evaluation.cache_dir = name, cache_dir
+    return build_features(config)
 
 
 def measure(data: Set, cache_dir: str = "", splits: int = SPLITS) -> dict[str, dict[str, list[list[float]]]]:
@@ -116,12 +123,15 @@ def draw(found: dict[str, dict[str, dict[str, list[list[float]]]]]) -> Figure:
     figure = Figure(figsize=(9.5, 2.1 * len(rows)), dpi=100, layout="constrained")
     for axes_row, (data, name, table) in zip(figure.subplots(len(rows), len(DAMAGES), squeeze=False), rows, strict=True):
         floor = np.mean(table["noise"][0])
-        top = 1.1 * max(np.mean(values) for damage in table.values() for values in damage)
+        means = [np.mean(values) for damage in table.values() for values in damage]
+        # A Frechet distance spans decades; the energy is an amount of noise.
+        spans = name.startswith("fd_")
+        limits = (0.5 * min(means), 2.0 * max(means)) if spans else (0.0, 1.1 * max(means))
         for axes, (damage, (_, strengths, label)) in zip(axes_row, DAMAGES.items(), strict=True):
             values = np.array(table[damage])
             axes.errorbar(strengths, values.mean(axis=1), values.std(axis=1), marker="o", markersize=4, capsize=2)
             axes.axhline(floor, color="black", linestyle="--", linewidth=1)
-            axes.set(xlabel=label, ylim=(0.0, top))
+            axes.set(xlabel=label, yscale="log" if spans else "linear", ylim=limits)
             axes.grid(alpha=0.3)
         axes_row[0].set_ylabel(f"{name}\n{data.replace('_', ' ')}")
     return figure

@@ -20,6 +20,8 @@ from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, score_field
 
+BATCH = 512  # images that a feature network sees at once
+
 
 class EvalInputs(NamedTuple):
     """What a metric may look at.
@@ -206,12 +208,14 @@ def _needs_directions(config, data):
         raise InvalidArgument(f"evaluation.noise_directions={wanted} exceeds the {dimension} dimensions of the data")
 
 
-def _network(config):
-    return lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
+def build_features(config: ml_collections.ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+    """Builds images [n, H, W, C] in [-1, 1] -> [n, F], the features of `evaluation.features`, computed in batches."""
+    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
+    return lambda images: np.concatenate([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
 
 
 def _frechet(config, inputs):
-    name, network = config.evaluation.features, _network(config)
+    name, network = config.evaluation.features, build_features(config)
     clean = network(inputs.reference(inputs.data.source.train))
     return {
         f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
@@ -219,7 +223,8 @@ def _frechet(config, inputs):
     }
 
 
-def _needs_features(config, data):
+def check_features(config: ml_collections.ConfigDict, data: Data) -> None:
+    """Raises InvalidArgument where the network of `evaluation.features` does not take the images of the data."""
     wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
     if wanted and found != wanted:
         raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
@@ -309,13 +314,13 @@ METRICS = {
             ),
             "fd_*": Output("Fréchet distance to clean data in the features of the network that the name gives"),
         },
-        requires=_needs_features,
+        requires=check_features,
         reads=("evaluation.features",),
     ),
     "proximal_fd": MetricSpec(
-        lambda config, inputs: proximal.compute(config, inputs, _network(config)),
+        lambda config, inputs: proximal.compute(config, inputs, build_features(config)),
         proximal.OUTPUTS,
-        requires=_needs_features,
+        requires=check_features,
         reads=proximal.READS,
     ),
     "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),
