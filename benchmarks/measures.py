@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 
 import benchmarks
-from advdiff_jax.builders.metrics import FEATURES, build_features
+from advdiff_jax.builders.features import FEATURES, build_features
 from advdiff_jax.data import photos, pixels, sources
 from advdiff_jax.evaluation.fidelity import frechet_distance, noise_energy
+from advdiff_jax.features.network import extract
 from configs import default
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "measures.png"
@@ -95,7 +96,8 @@ def measures_of(data: Set, cache_dir: str = "") -> dict[str, Measure]:
 def _features(name, cache_dir):
     config = default.get_config()
     config.evaluation.features, config.evaluation.cache_dir = name, cache_dir
-    return build_features(config)
+    network = build_features(config)
+    return lambda images: extract(network, images).vectors
 
 
 def measure(data: Set, cache_dir: str = "", splits: int = SPLITS) -> dict[str, dict[str, list[list[float]]]]:

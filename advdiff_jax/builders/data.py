@@ -9,7 +9,7 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.registry import as_user_error, find, lookup, lookup_all
+from advdiff_jax.builders.registry import Choice, as_user_error, build, find, lookup, lookup_all
 from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.data import corruption, held_out, image_corruptions, pixels, record_dataset, sources
 from advdiff_jax.errors import NotPrepared, UserError
@@ -82,6 +82,20 @@ CORRUPTIONS = {
 }
 
 
+class Stored(NamedTuple):
+    """A source, and the dtype in which its training set is stored after corruption."""
+
+    source: sources.Source
+    dtype: np.dtype
+
+
+STORAGES = {
+    "source": Choice(lambda c, source: Stored(source, source.train.dtype)),
+    "uint8": Choice(lambda c, source: Stored(sources.in_bytes(source), np.dtype(np.uint8))),
+    "float": Choice(lambda c, source: Stored(source, np.dtype(np.float32))),
+}
+
+
 class Data(NamedTuple):
     """The clean source, and the training set as the model sees it.
 
@@ -109,8 +123,11 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     """Loads and corrupts the data set of a config; raises UserError for a bad value, or data that are missing."""
     try:
         with as_user_error("config.data"):
-            source, kept_out = lookup(SOURCES, config, "data.source").load(config.data), None
-            if config.data.held_out:
+            source = lookup(SOURCES, config, "data.source").load(config.data)
+        source, dtype = build(STORAGES, config, "data.storage", source)
+        kept_out = None
+        if config.data.held_out:
+            with as_user_error("config.data"):
                 source, kept_out = held_out.hold_out(source, config.data.held_out, config.data.seed)
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
@@ -124,8 +141,18 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
         raise UserError(f"config.data.flip=True mirrors images, and data.source={config.data.source} has none: set False")
     if config.data.flip:
         log.info("config.data.flip=True: at each visit, every second image is mirrored, left for right")
+    if dtype != np.uint8 and len(source.train.shape) == 4 and config.sampling.clip:
+        log.warning(
+            "config.sampling.clip=%g: the samples end within black and white, and the noise in this training set (float) does "
+            "not: set --config.sampling.clip=0 to see all the noise that the model has learnt",
+            config.sampling.clip,
+        )
     corrupt = functools.partial(
-        corruption.CorruptedDataset, fraction=config.data.fraction, corruptions=corruptions, seed=config.data.seed
+        corruption.CorruptedDataset,
+        fraction=config.data.fraction,
+        corruptions=corruptions,
+        seed=config.data.seed,
+        dtype=dtype,
     )
     with as_user_error("config.data"):
         corrupted = corrupt(source.train)

@@ -10,6 +10,7 @@ import numpy as np
 
 from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
+from advdiff_jax.builders.features import build_features, check_features
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -18,9 +19,8 @@ from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, score_field
-
-BATCH = 512  # images that a feature network sees at once
+from advdiff_jax.evaluation import failures, fidelity, ground_truth, score_field
+from advdiff_jax.features.network import extract
 
 
 class EvalInputs(NamedTuple):
@@ -55,23 +55,6 @@ class MetricSpec(NamedTuple):
     outputs: dict[str, Output]
     requires: Callable[[ml_collections.ConfigDict, Data], None] = lambda config, data: None
     reads: tuple[str, ...] = ()
-
-
-class FeaturesSpec(NamedTuple):
-    """What is known of a name of `config.evaluation.features`.
-
-    Attributes:
-        build: folder of the cache -> features(images [N, H, W, C] in [-1, 1]) -> [N, F].
-        shape: of the images that it takes; None: any.
-        reads: keys of the config that it reads and others may not.
-    """
-
-    build: Callable[[str], Callable[[np.ndarray], np.ndarray]]
-    shape: tuple[int, ...] | None = None
-    reads: tuple[str, ...] = ()
-
-
-FEATURES = {"digits_cnn": FeaturesSpec(features.digits_cnn, shape=(8, 8, 1))}
 
 
 def true_distribution(config: ml_collections.ConfigDict) -> exact.Distribution | None:
@@ -208,26 +191,19 @@ def _needs_directions(config, data):
         raise InvalidArgument(f"evaluation.noise_directions={wanted} exceeds the {dimension} dimensions of the data")
 
 
-def build_features(config: ml_collections.ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds images [n, H, W, C] in [-1, 1] -> [n, F], the features of `evaluation.features`, computed in batches."""
-    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
-    return lambda images: np.concatenate([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
-
-
 def _frechet(config, inputs):
-    name, network = config.evaluation.features, build_features(config)
-    clean = network(inputs.reference(inputs.data.source.train))
+    name = config.evaluation.features
+    network = build_features(config)
+    sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
+    samples, clean, dirty = (extract(network, one).vectors for one in sets)
     return {
-        f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
-        f"fd_{name}_dirty": fidelity.frechet_distance(network(inputs.reference(inputs.data.train)), clean),
+        f"fd_{name}": fidelity.frechet_distance(samples, clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
     }
 
 
-def check_features(config: ml_collections.ConfigDict, data: Data) -> None:
-    """Raises InvalidArgument where the network of `evaluation.features` does not take the images of the data."""
-    wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
-    if wanted and found != wanted:
-        raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
+def _needs_features(config, data):
+    check_features(config, tuple(data.train.shape[1:]))
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
@@ -314,13 +290,13 @@ METRICS = {
             ),
             "fd_*": Output("Fréchet distance to clean data in the features of the network that the name gives"),
         },
-        requires=check_features,
+        requires=_needs_features,
         reads=("evaluation.features",),
     ),
     "proximal_fd": MetricSpec(
         lambda config, inputs: proximal.compute(config, inputs, build_features(config)),
         proximal.OUTPUTS,
-        requires=check_features,
+        requires=_needs_features,
         reads=proximal.READS,
     ),
     "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advdiff_jax.data.pixels import Examples, to_float
+from advdiff_jax.data.pixels import Examples, to_bytes, to_float
 from advdiff_jax.data.subspace import Subspace
 from advdiff_jax.errors import InvalidArgument
 
@@ -56,6 +56,19 @@ def images(examples: Examples) -> Source:
         examples: data set [N, H, W, C] of uint8.
     """
     return Source(examples, without_replacement(examples), on_the_fly=True, draws_examples=True)
+
+
+def in_bytes(source: Source) -> Source:
+    """Returns a source whose images are stored in 8 bits, clipped to [-1, 1] and rounded, its clean draws too.
+
+    Raises:
+        InvalidArgument: the source has points.
+    """
+    if source.train.dtype == np.uint8:
+        return source
+    if len(source.train.shape) != 4:
+        raise InvalidArgument("storage='uint8' is for images, and the source has points: set source")
+    return source._replace(train=to_bytes(source.train), clean=lambda rng, n: to_float(to_bytes(source.clean(rng, n))))
 
 
 def points(examples: np.ndarray) -> Source:

