@@ -29,6 +29,7 @@ def test_the_damages_are_what_they_say(digits):
 
 
 def test_energy_sees_noise_and_the_classifier_of_digits_sees_blur_and_lost_modes(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measures, "FEATURES", {"digits_cnn": measures.FEATURES["digits_cnn"]})  # the others take long
     small = measures.Set(digits.images[:600], digits.groups[:600])
     found = measures.measure(small, splits=1)
     assert found.keys() == {"fd_digits_cnn", "noise_energy"}
@@ -36,8 +37,8 @@ def test_energy_sees_noise_and_the_classifier_of_digits_sees_blur_and_lost_modes
     def ratio(name, damage, strength):  # over the undamaged half
         return found[name][damage][strength][0] / found[name][damage][0][0]
 
-    assert ratio("noise_energy", "noise", 4) > 1.5 > ratio("fd_digits_cnn", "noise", 4)
-    assert ratio("fd_digits_cnn", "blur", 4) > 10.0
+    assert ratio("noise_energy", "noise", 3) > 1.5 > ratio("fd_digits_cnn", "noise", 3)
+    assert ratio("fd_digits_cnn", "blur", 3) > 10.0
     assert ratio("fd_digits_cnn", "lost modes", 3) > 5.0
     assert ratio("noise_energy", "lost modes", 3) == pytest.approx(1.0, abs=0.15)
 
@@ -46,5 +47,5 @@ def test_energy_sees_noise_and_the_classifier_of_digits_sees_blur_and_lost_modes
     monkeypatch.setattr("sys.argv", ["measures", "--json", "--out", str(tmp_path / "measures.png")])
     measures.main()
     shown = json.loads(capsys.readouterr().out)["measures"]
-    assert shown["digits, noise_energy, noise"]["strength 4"] == pytest.approx(found["noise_energy"]["noise"][4][0])
+    assert shown["digits, noise_energy, noise"]["strength 3"] == pytest.approx(found["noise_energy"]["noise"][3][0])
     assert (tmp_path / "measures.png").stat().st_size > 10_000
