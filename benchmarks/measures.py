@@ -7,17 +7,17 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 import scipy.ndimage
 from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 
 import benchmarks
-from advdiff_jax.builders.features import FEATURES, build_features
+from advdiff_jax.builders.features import FEATURES
 from advdiff_jax.data import photos, pixels, sources
 from advdiff_jax.evaluation.fidelity import frechet_distance, noise_energy
-from advdiff_jax.features.network import extract
-from configs import default
+from advdiff_jax.features.network import FeatureNetwork, extract
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "measures.png"
 NOISE, BLUR, LOST = (0.0, 0.05, 0.1, 0.2, 0.4), (0.0, 0.25, 0.5, 1.0, 1.5), (0, 1, 2, 4, 8)
@@ -38,7 +38,7 @@ def digits() -> Set:
     return Set(sources.digits().train, sources.digit_labels())
 
 
-def photo_crops(count: int = 1600) -> Set:
+def photo_crops(count: int = 1200) -> Set:
     """Returns colour crops of 16 x 16 pixels; a mode is a cluster of k-means, because crops have no labels."""
     images = pixels.to_float(photos.photo_crops(count, 0, 16))
     small = images.reshape(count, 8, 2, 8, 2, 3).mean(axis=(2, 4)).reshape(count, -1)
@@ -74,12 +74,15 @@ DAMAGES: dict[str, tuple[Callable, tuple, str]] = {
 Measure = Callable[[np.ndarray, dict], dict]  # (reference, name -> images) -> name -> value
 
 
-def frechet(network: Callable[[np.ndarray], np.ndarray]) -> Measure:
+def frechet(network: FeatureNetwork) -> Measure:
     """Builds the Frechet distance to the reference in the features of a network."""
 
+    def vectors(images):
+        return extract(network, images).vectors
+
     def compute(reference, sets):
-        features = network(reference)
-        return {name: frechet_distance(network(images), features) for name, images in sets.items()}
+        features = vectors(reference)
+        return {name: frechet_distance(vectors(images), features) for name, images in sets.items()}
 
     return compute
 
@@ -87,17 +90,11 @@ def frechet(network: Callable[[np.ndarray], np.ndarray]) -> Measure:
 def measures_of(data: Set, cache_dir: str = "") -> dict[str, Measure]:
     """Returns the measures by name: FD in each network that takes these images, and noise energy."""
     shape = data.images.shape[1:]
-    networks = {name: _features(name, cache_dir) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
+    section = ml_collections.ConfigDict({"cache_dir": cache_dir})
+    networks = {name: spec.build(section) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
     quiet = int(DIRECTIONS * np.prod(shape))
     energy = {"noise_energy": lambda reference, sets: noise_energy(sets, reference, quiet)}
     return {f"fd_{name}": frechet(network) for name, network in networks.items()} | energy
-
-
-def _features(name, cache_dir):
-    config = default.get_config()
-    config.evaluation.features, config.evaluation.cache_dir = name, cache_dir
-    network = build_features(config)
-    return lambda images: extract(network, images).vectors
 
 
 def measure(data: Set, cache_dir: str = "", splits: int = SPLITS) -> dict[str, dict[str, list[list[float]]]]:

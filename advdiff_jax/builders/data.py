@@ -123,11 +123,10 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     """Loads and corrupts the data set of a config; raises UserError for a bad value, or data that are missing."""
     try:
         with as_user_error("config.data"):
-            source = lookup(SOURCES, config, "data.source").load(config.data)
+            source, kept_out = lookup(SOURCES, config, "data.source").load(config.data), None
         source, dtype = build(STORAGES, config, "data.storage", source)
-        kept_out = None
-        if config.data.held_out:
-            with as_user_error("config.data"):
+        with as_user_error("config.data"):
+            if config.data.held_out:
                 source, kept_out = held_out.hold_out(source, config.data.held_out, config.data.seed)
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
@@ -148,11 +147,7 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
             config.sampling.clip,
         )
     corrupt = functools.partial(
-        corruption.CorruptedDataset,
-        fraction=config.data.fraction,
-        corruptions=corruptions,
-        seed=config.data.seed,
-        dtype=dtype,
+        corruption.CorruptedDataset, fraction=config.data.fraction, corruptions=corruptions, seed=config.data.seed, dtype=dtype
     )
     with as_user_error("config.data"):
         corrupted = corrupt(source.train)

@@ -10,7 +10,7 @@ import numpy as np
 
 from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
-from advdiff_jax.builders.features import build_features, check_features
+from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -20,7 +20,6 @@ from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import failures, fidelity, ground_truth, score_field
-from advdiff_jax.features.network import extract
 
 
 class EvalInputs(NamedTuple):
@@ -192,10 +191,9 @@ def _needs_directions(config, data):
 
 
 def _frechet(config, inputs):
-    name = config.evaluation.features
-    network = build_features(config)
+    name, network = config.evaluation.features, build_vectors(config)
     sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
-    samples, clean, dirty = (extract(network, one).vectors for one in sets)
+    samples, clean, dirty = map(network, sets)
     return {
         f"fd_{name}": fidelity.frechet_distance(samples, clean),
         f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
@@ -294,7 +292,7 @@ METRICS = {
         reads=("evaluation.features",),
     ),
     "proximal_fd": MetricSpec(
-        lambda config, inputs: proximal.compute(config, inputs, build_features(config)),
+        lambda config, inputs: proximal.compute(config, inputs, build_vectors(config)),
         proximal.OUTPUTS,
         requires=_needs_features,
         reads=proximal.READS,

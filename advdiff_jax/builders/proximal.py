@@ -5,6 +5,7 @@ that draws noise has too much of it then. Each sample gets Gaussian noise of a s
 training set, so that no share of clean examples need be known.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -15,7 +16,6 @@ from advdiff_jax.builders.outputs import Output
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation.fidelity import frechet_distance
-from advdiff_jax.features.network import FeatureNetwork, extract
 
 READS = (
     "evaluation.features",
@@ -33,13 +33,13 @@ OUTPUTS = {
 }
 
 
-def compute(config: ml_collections.ConfigDict, inputs: Any, network: FeatureNetwork) -> dict[str, float]:
+def compute(config: ml_collections.ConfigDict, inputs: Any, features: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
     """Computes the metric.
 
     Args:
         config: reads `evaluation`.
         inputs: `metrics.EvalInputs`.
-        network: feature network that takes the images.
+        features: images [n, H, W, C] as floats -> [n, F].
 
     Returns:
         `proximal_fd_NAME`; `proximal_std`, median std of the added noise; and, unless `evaluation.proximal_std` gives it,
@@ -58,5 +58,5 @@ def compute(config: ml_collections.ConfigDict, inputs: Any, network: FeatureNetw
     noise = rng.standard_normal(inputs.samples.shape, np.float32)
     noisy = inputs.samples + stds[:, None, None, None].astype(np.float32) * noise
     stored = pixels.to_float(pixels.as_stored(noisy, train.dtype))  # clipped and rounded, where the training set is
-    distance = frechet_distance(*(extract(network, images).vectors for images in (stored, inputs.reference(train))))
+    distance = frechet_distance(features(stored), features(inputs.reference(train)))
     return {f"proximal_fd_{c.features}": distance, "proximal_std": float(np.median(stds)), **readings}

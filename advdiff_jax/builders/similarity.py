@@ -5,15 +5,15 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
-from advdiff_jax.builders.features import build_features, check_features
+from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import figures, memorization, report
-from advdiff_jax.features.network import extract
 
 SHOWN = 16  # most suspicious pairs in the report
 UNLIKELY = 1e-3  # chance of as many near duplicates without memorisation, below which a run warns
+BATCH = 512  # images that the network sees at once
 
 
 def _similarity(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
@@ -25,7 +25,6 @@ def _similarity(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> 
     name, data = config.evaluation.features, inputs.data
     if len(data.train.shape) != 4:
         raise InvalidArgument(f"similarity needs images, and data.source={config.data.source} has none")
-    check_features(config, tuple(data.train.shape[1:]))
     held_out = {"held out": data.held_out, "held out, corrupted": data.held_out_dirty}
     if not config.data.fraction:
         held_out.pop("held out, corrupted")
@@ -33,8 +32,7 @@ def _similarity(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> 
     sets = {"samples": inputs.samples} | {
         key: pixels.evenly_spaced(examples, most) for key, examples in held_out.items() if examples is not None
     }
-    network = build_features(config)
-    found = memorization.most_similar(lambda images: extract(network, images).vectors, sets, data.train, config.data.flip)
+    found = memorization.most_similar(_features(config, data), sets, data.train, config.data.flip)
     similarity = {key: nearest.similarity for key, nearest in found.items()}
     bounds = [memorization.calibrate(similarity[key], config.evaluation.duplicate_rate) for key in sets if key != "samples"]
     bound = max(bounds, key=lambda one: one.similarity) if bounds else None
@@ -89,6 +87,11 @@ def _write(inputs, name, found, bound):
     )
     memorization.draw_similarities(similarity, level).savefig(inputs.plots / "similarity.png")
     _draw_pairs(inputs, nearest)
+
+
+def _features(config, data):
+    check_features(config, tuple(data.train.shape[1:]))
+    return build_vectors(config)
 
 
 def _draw_pairs(inputs, nearest):

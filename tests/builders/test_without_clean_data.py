@@ -5,7 +5,6 @@ Clean data are replaced by objects that refuse to be read.
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -18,7 +17,6 @@ from advdiff_jax.builders.process import build_process
 from advdiff_jax.data import photos, pixels
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation.fidelity import frechet_distance
-from advdiff_jax.features.network import Extracted, FeatureNetwork
 from configs import image_folder
 from tests.processes import independent_gaussians
 
@@ -67,19 +65,18 @@ def samples():
     return {name: pixels.to_float(pixels.to_bytes(images)) for name, images in stored.items()}
 
 
-def statistics(images, xp=np):
+def contrasts(images):
     """Features [n, 7]: mean and contrast of grey, and the logarithm of its differences over one to three pixels."""
     grey = images.mean(axis=3)
     across = [grey[:, :, k:] - grey[:, :, :-k] for k in (1, 2, 3)] + [grey[:, k:] - grey[:, :-k] for k in (1, 2)]
-    logs = [xp.log(difference.std(axis=(1, 2)) + 0.01) for difference in across]
-    return xp.stack([grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), *logs], axis=1)
+    logs = [np.log(difference.std(axis=(1, 2)) + 0.01) for difference in across]
+    return np.stack([grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), *logs], axis=1)
 
 
 def measure(config, data, drawn):
     schedule = build_process(config).schedule
     model = Model(schedule, independent_gaussians(schedule, 0.25))
-    network = FeatureNetwork({}, lambda params, images: Extracted(statistics(images, jnp)), 7, np.dtype(np.float32))
-    return proximal.compute(config, EvalInputs(drawn, data, Unreadable(), pixels.to_float, model), network)
+    return proximal.compute(config, EvalInputs(drawn, data, Unreadable(), pixels.to_float, model), contrasts)
 
 
 def test_the_truth_is_nearest_once_it_carries_the_noise(config, data, samples):
@@ -88,8 +85,8 @@ def test_the_truth_is_nearest_once_it_carries_the_noise(config, data, samples):
     distance = {name: numbers["proximal_fd_digits_cnn"] for name, numbers in found.items()}
     assert distance["truth"] < 0.5 * min(distance[name] for name in ("dirty", "blur 0.5", "blur 1"))
     assert distance["blur 0.5"] < 0.5 * distance["blur 1"]
-    dirty = statistics(pixels.to_float(data.train))
-    plain = {name: frechet_distance(statistics(drawn), dirty) for name, drawn in samples.items()}
+    dirty = contrasts(pixels.to_float(data.train))
+    plain = {name: frechet_distance(contrasts(drawn), dirty) for name, drawn in samples.items()}
     assert min(plain, key=plain.get) == "dirty"
     # What the data got, and what the samples got.
     assert found["truth"]["proximal_std_wavelet"] == pytest.approx(CLIPPED_STD, rel=0.1)
