@@ -203,6 +203,7 @@ def claim(
         return workdir
     out = workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in evaluated)
     out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
     return out
 
 

@@ -152,6 +152,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
 
+    # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
+    config.compare = compare = ml_collections.ConfigDict()
+    compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...
+    compare.metrics = ()  # names in results.json that are compared; (): all that rank runs
+
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
     diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | vp_betas | sub_vp | ve (score_sde) | edm | flow (rectified flow)

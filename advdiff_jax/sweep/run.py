@@ -131,7 +131,7 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
             finished.setdefault(run.label, []).append(run.folder(folder))
         else:
             missing.append(f"{run.label}/seed_{run.seed}")
-    table = {label: _moments(found) for label, found in results.items() if found}
+    table = {label: moments(found) for label, found in results.items() if found}
     for name in config.metrics:
         if table and not missing and not any(name in metrics for metrics in table.values()):
             known = list(dict.fromkeys(name for metrics in table.values() for name in metrics))
@@ -142,7 +142,8 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
     return report.write(config, folder, table, finished, missing)
 
 
-def _moments(results):
+def moments(results: list[dict[str, float]]) -> dict[str, Moments]:
+    """Returns name -> `Moments` over the seeds that have the number."""
     names = dict.fromkeys(name for result in results for name in result)
     values = {name: [result[name] for result in results if name in result] for name in names}
     return {name: Moments(float(np.mean(x)), float(np.std(x, ddof=int(len(x) > 1))), len(x)) for name, x in values.items()}
