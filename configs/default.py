@@ -80,6 +80,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.source = "plane3d"  # one of these
     data.seed = config.get_oneway_ref("seed")  # of a synthetic training set and of the corruption; set it to compare on one set
     data.num_examples = 20_000  # size of a synthetic training set
+    data.held_out = 0  # examples of the source, chosen by data.seed, that training never sees; 0: none
     data.half_width = 1.0  # plane3d: half the side of the square
     data.dim = 2  # mixture: dimension
     data.components = 8  # mixture: number of Gaussians
@@ -311,10 +312,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | memorization
+    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | proximal_fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of these that the data allow
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
-    # under stronger ascents, which detects catastrophic overfitting)
+    # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
+    # features) | noise_levels (of samples and training set, without clean data) | denoising (quality of a round trip, over t*)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
     evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
@@ -328,6 +330,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
     # A network that is linear within the radius has 1, a good one a little more, one that bends where FGSM ends several.
     evaluation.overfitting_ratio = 2.0  # overfitting: warn above this ratio of the penalty, PGD over FGSM
+    evaluation.proximal_std = 0.0  # proximal_fd: std of the noise that samples get; 0: as read in the training set
+    evaluation.duplicate_rate = 0.01  # similarity: share of fresh examples above the bound on near duplicates
+    evaluation.reading_level = 0.2  # noise_levels, proximal_fd: sigma / alpha at which the model reads noise; near its std
+    evaluation.reading_draws = 4  # noise_levels, proximal_fd: draws of the noise that is added for that reading
+    evaluation.denoising_levels = (0.05, 0.1, 0.2, 0.4, 0.8)  # denoising: sigma / alpha at t*, to the nearest of the sampler
+    evaluation.denoising_examples = 128  # denoising: corrupted images, held out where data.held_out allows
     # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
     evaluation.features = "digits_cnn"  # one of these: feature network of fd
     evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax

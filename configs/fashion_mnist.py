@@ -24,6 +24,7 @@ def get_config(variant=None):
     config.data.size = 32  # or 28, without a border
     config.data.pad = True
     config.data.channels = 1
+    config.data.held_out = 5000  # against which memorisation and denoising are measured
     config.data.noise_std = 0.2  # the paper's s: 0.1 and 0.2
 
     config.network.kind = "unet"

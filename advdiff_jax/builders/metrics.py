@@ -8,8 +8,9 @@ import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
-from advdiff_jax.builders.features import build_features, check_features
+from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -18,8 +19,7 @@ from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import failures, fidelity, ground_truth, memorization, score_field
-from advdiff_jax.features.network import extract
+from advdiff_jax.evaluation import failures, fidelity, ground_truth, score_field
 
 
 class EvalInputs(NamedTuple):
@@ -191,10 +191,9 @@ def _needs_directions(config, data):
 
 
 def _frechet(config, inputs):
-    name = config.evaluation.features
-    network = build_features(config)
+    name, network = config.evaluation.features, build_vectors(config)
     sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
-    samples, clean, dirty = (extract(network, one).vectors for one in sets)
+    samples, clean, dirty = map(network, sets)
     return {
         f"fd_{name}": fidelity.frechet_distance(samples, clean),
         f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
@@ -203,10 +202,6 @@ def _frechet(config, inputs):
 
 def _needs_features(config, data):
     check_features(config, tuple(data.train.shape[1:]))
-
-
-def _memorization(config, inputs):
-    return memorization.nearest_neighbours(inputs.samples, inputs.data.train, mirrored=config.data.flip)
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
@@ -296,13 +291,11 @@ METRICS = {
         requires=_needs_features,
         reads=("evaluation.features",),
     ),
-    "memorization": MetricSpec(
-        _memorization,
-        {
-            "nn_distance_ratio": Output(
-                "distance to the nearest over the second nearest training example; near 1: no memorisation", "highest"
-            ),
-            "near_duplicates": Output("share of samples that are much nearer to one training example than to any other"),
-        },
+    "proximal_fd": MetricSpec(
+        lambda config, inputs: proximal.compute(config, inputs, build_vectors(config)),
+        proximal.OUTPUTS,
+        requires=_needs_features,
+        reads=proximal.READS,
     ),
+    "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),
 }

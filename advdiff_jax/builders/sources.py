@@ -82,7 +82,7 @@ def _linear_subspace(c):
     truth = subspace.fit_subspace(images, c.subspace_dim)
     distribution = find(SUBSPACE_DISTRIBUTIONS, c.subspace_distribution, "data.subspace_distribution")
     train, clean = distribution.build(c, images, truth)
-    return sources.Source(train, clean, subspace=truth)
+    return sources.Source(train, clean, subspace=truth, draws_examples=c.subspace_distribution == "projected")
 
 
 # The readers of files are imported by the source that needs them: they are a third of the package, and so is their import.

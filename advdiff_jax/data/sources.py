@@ -33,6 +33,7 @@ class Source(NamedTuple):
         subspace: the linear subspace that holds the images; None for other data.
         on_the_fly: True reads and corrupts examples on access, in worker processes if `data.num_workers` sets any; False
             holds them in memory and corrupts them once.
+        draws_examples: clean draws are examples of `train`, as `without_replacement` returns them.
     """
 
     train: Examples
@@ -40,6 +41,12 @@ class Source(NamedTuple):
     plane: np.ndarray | None = None
     subspace: Subspace | None = None
     on_the_fly: bool = False
+    draws_examples: bool = False
+
+
+def without_replacement(examples: Examples) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Builds the clean draws of a source without a known distribution: (rng, n) -> n of its examples, as floats."""
+    return lambda rng, n: to_float(examples[rng.permutation(len(examples))[:n]])
 
 
 def images(examples: Examples) -> Source:
@@ -48,11 +55,7 @@ def images(examples: Examples) -> Source:
     Args:
         examples: data set [N, H, W, C] of uint8.
     """
-
-    def clean(rng, n):
-        return to_float(examples[rng.permutation(len(examples))[:n]])
-
-    return Source(examples, clean, on_the_fly=True)
+    return Source(examples, without_replacement(examples), on_the_fly=True, draws_examples=True)
 
 
 def in_bytes(source: Source) -> Source:
@@ -74,7 +77,7 @@ def points(examples: np.ndarray) -> Source:
     Args:
         examples: points [N, D] of float32.
     """
-    return Source(examples, lambda rng, n: examples[rng.permutation(len(examples))[:n]])
+    return Source(examples, without_replacement(examples), draws_examples=True)
 
 
 # Orthonormal basis of the plane of `plane3d`.
@@ -187,11 +190,7 @@ def digits() -> Source:
     from sklearn.datasets import load_digits  # imported here: it takes half a second, and other sources do not need it
 
     images = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
-
-    def clean(rng, n):
-        return images[rng.permutation(len(images))[:n]]
-
-    return Source(images, clean)
+    return Source(images, without_replacement(images), draws_examples=True)
 
 
 def digit_labels() -> np.ndarray:
