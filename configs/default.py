@@ -8,6 +8,8 @@ import ml_collections
 
 from configs.variants import with_variant
 
+FIDELITY = ("fd",)  # the metrics of fidelity in the features of `evaluation.features`, which all configs of real images name
+
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     """Sets what the real data sets share: Improved-DDPM's network and training (openai/improved-diffusion, README), T = 1000.
@@ -35,7 +37,8 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.sampling.variance = "large"  # --sigma_small False; fewer steps leave noise then, as in the paper
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
-    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 
@@ -57,6 +60,8 @@ def finetune(config: ml_collections.ConfigDict) -> None:
     config.robust.warmup_steps = 0.1
     config.robust.cut = config.data.get_ref("noise_std") / 2
     config.sampling.steps = 1000
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 

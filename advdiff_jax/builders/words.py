@@ -35,12 +35,16 @@ def describe_objective(config: ml_collections.ConfigDict) -> str:
     parts = [f"{config.objective} with a {config.criterion.replace('_', '-')} loss"]
     if "robust.perturbation" in reads:
         steps = "robust.attack_steps" in lookup(PERTURBATIONS, config, "robust.perturbation").reads
-        parts.append(f"{c.perturbation} perturbations" + (f" ({c.attack_steps} ascent steps)" if steps else ""))
+        parts.append(f"{c.perturbation} perturbations" + (f" ({_count(c.attack_steps, 'ascent step')})" if steps else ""))
     if "robust.weight" in reads:
         own = [key for key in lookup(WEIGHTS, config, "robust.weight").reads if key.startswith("robust.")]
         settings = ", ".join(f"{key.removeprefix('robust.')} = {get(config, key):g}" for key in own)
         parts.append(f"weight {c.weight}" + (f" ({settings})" if settings else ""))
     return ", ".join(parts)
+
+
+def _count(number, noun):
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def describe_training(config: ml_collections.ConfigDict, count: int) -> str:

@@ -30,7 +30,7 @@ class Section(NamedTuple):
     pre: str = ""
 
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|nan|inf)( %)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?([\d,]+\.?\d*(e[-+]?\d+)?|nan|inf)( %)?", re.IGNORECASE)
 
 
 def image(path: pathlib.Path, caption: str, wide: bool = False) -> Image:
@@ -39,8 +39,9 @@ def image(path: pathlib.Path, caption: str, wide: bool = False) -> Image:
 
 
 def number(value: float) -> str:
-    """Formats a number with four significant digits, a large one with an exponent."""
-    return f"{value:.4g}"
+    """Formats a number with four significant digits; from ten million with an exponent."""
+    text = f"{value:.4g}"
+    return f"{float(text):,.0f}" if 1e4 <= abs(value) < 1e7 else text
 
 
 def numbers_table(

@@ -90,11 +90,13 @@ def _write_report(config, folder, opened, samples, params, found):
     for warning in warnings:
         log.warning("%s: %s", title, warning)
     warnings += [f"{name} failed: {reason}." for name, reason in failures.items()]
+    shown, corrupted = _data_sections(config, data, plots, sample.image_path(out, step), step)
     sections = [
-        *_data_sections(config, data, plots, sample.image_path(out, step), step),
+        shown,
         _results_section(config, results, warnings),
         *sections,
         *_field_sections(config, data, model, plots),
+        corrupted,
         *_closing_sections(config, folder, out, step),
     ]
     summary = f"Variant {config.variant} on {config.name}: {preview.describe(config, data)}."

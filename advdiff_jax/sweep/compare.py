@@ -82,9 +82,16 @@ def named(paths: list[pathlib.Path]) -> Finished:
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"config.compare.runs names {twice} twice: name each run once")
     for count in itertools.count(1):
-        labels = [" ".join(path.parts[-count:]).replace(".", " ") for path in paths]
+        labels = [_tail(path, count).replace(".", " ") for path in paths]  # a label has no dots
         if len({*labels}) == len(labels):
             return {label: _seeds(path) for label, path in zip(labels, paths, strict=True)}
+
+
+def _tail(path, count):
+    """Returns the last parts of a path; a seed's folder is named with that above, an evaluation with its run."""
+    if path.parent.name == "evaluations":
+        return f"{_tail(path.parent.parent, count)}, {path.name}"
+    return " ".join(path.parts[-(count + path.name.startswith("seed_")) :])
 
 
 def check_comparable(finished: Finished) -> None:

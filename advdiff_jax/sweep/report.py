@@ -127,6 +127,22 @@ def rows(config: ml_collections.ConfigDict, table: Table, paper: dict[str, dict[
     return found
 
 
+def for_page(table: Table, everything: list[list[str]]) -> list[list[str]]:
+    """Returns `rows` as a page shows them: metrics below each other where there are more of them than of runs.
+
+    The best run by a metric is bold then.
+    """
+    if len(everything[0]) <= len(everything) or not table:
+        return everything
+    heads, *turned = [list(column) for column in zip(*everything, strict=True)]
+    labels = heads[1:]
+    for row in turned:
+        known = {label: label for label in labels if row[0] in table[label]}
+        first = best_of(table, row[0])(known) if known else None
+        row[1:] = [_bold(cell) if label == first else cell for label, cell in zip(labels, row[1:], strict=True)]
+    return [["metric", *labels], *turned]
+
+
 def compact(table: Table, metric: str, bold=lambda text: f"**{text}**") -> list[list[str]]:
     """Returns one metric, members by groups, heads first; the best of each group goes through `bold`. Empty without groups.
 
@@ -205,7 +221,10 @@ def write(
         *([report.Section("Side by side", comparison(table, config.metrics[0]), images=side_by_side)] if side_by_side else []),
         *(report.Section(found[0][0], text=meaning[found[0][0]], table=found) for found in joint),
         report.Section(
-            "Results", text=" ".join(notes), table=everything, images=[one for images in shown.values() for one in images]
+            "Results",
+            text=" ".join(notes),
+            table=for_page(table, everything),
+            images=[one for images in shown.values() for one in images],
         ),
         *([report.Section("Curves", images=curved)] if curved else []),
         report.Section("Runs", table=[("run", "report of each seed"), *_links(folder, finished)]),

@@ -12,6 +12,7 @@ from advdiff_jax.sweep.curves import Finished
 SHARED = "The config that all runs share"
 MOST_COMPARED = 12  # runs with a column each in the table of keys that differ
 OF_A_RUN = ("name", "variant")  # said by the label of a run
+OF_A_MODE = ("poison.", "compare.")  # sections that no run reads
 ABSENT = "(not there)"  # a key of a newer version
 
 
@@ -50,7 +51,8 @@ def shared(found: dict[str, ml_collections.ConfigDict]) -> dict[str, Any]:
 def differing(found: dict[str, ml_collections.ConfigDict]) -> dict[str, list[Any]]:
     """Returns key -> its value in each config, for keys that have several; those of the host left out."""
     flat = [workdir.flatten(config) for config in found.values()]
-    keys = dict.fromkeys(key for one in flat for key in one if key not in workdir.HOST_KEYS and key not in OF_A_RUN)
+    ignored = {*workdir.HOST_KEYS, *OF_A_RUN}
+    keys = dict.fromkeys(key for one in flat for key in one if key not in ignored and not key.startswith(OF_A_MODE))
     values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
     return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
 
@@ -61,8 +63,9 @@ def _stored(finished):
 
 
 def facts(finished: Finished) -> list[tuple[str, str]]:
-    """Returns the set-up in words, of what is the same in all runs; see `builders.words`."""
-    first, *others = [*_stored(finished).values()] or [{}]
+    """Returns the set-up in words, of what is the same in all runs; see `builders.words`; [] where a run has none."""
+    stored = _stored(finished)
+    first, *others = [*stored.values()] if stored and len(stored) == len(finished) else [{}]
     return [(term, words) for term, words in first.items() if all(one.get(term) == words for one in others)]
 
 

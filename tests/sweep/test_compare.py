@@ -85,9 +85,10 @@ def test_folders_with_commas_and_labels(tmp_path):
     names += ["runs/ddpm/evaluations/sampling.method=ddim,sampling.steps=5"]
     paths = [run(tmp_path / name) for name in names]
     assert compare.parse(",".join(map(str, reversed(paths)))) == paths[::-1]
-    assert [*compare.named(paths)] == ["ddpm", "sampling method=ddim", "sampling method=ddim,sampling steps=5"]
+    assert [*compare.named(paths)] == ["ddpm", "ddpm, sampling method=ddim", "ddpm, sampling method=ddim,sampling steps=5"]
     others = [run(tmp_path / name) for name in ("a/ddpm", "b/ddpm")]
     assert [*compare.named(others)] == ["a ddpm", "b ddpm"]
+    assert [*compare.named([run(tmp_path / "c" / f"seed_{seed}") for seed in (0, 1)])] == ["c seed_0", "c seed_1"]
 
 
 def test_what_is_not_a_run_is_refused(tmp_path):
