@@ -8,7 +8,8 @@ import ml_collections
 
 from configs.variants import with_variant
 
-FIDELITY = ("fd",)  # the metrics of fidelity in the features of `evaluation.features`, which all configs of real images name
+# Metrics of fidelity in the features of `evaluation.features`, which all configs of real images name.
+FIDELITY = ("fd", "kid", "precision_recall", "density_coverage")
 
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
@@ -311,13 +312,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.final_denoise = 0.0  # std of the noise in the data that a final step removes; 0: no final step
     sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
+    sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler
     sampling.ema_decay = 0.0  # the average that draws: a decay in train.more_ema_decays; 0: that of train.ema_decay
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | proximal_fd | memorization
+    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | kid | inception_score | precision_recall |
+    # density_coverage | proximal_fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of these that the data allow
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
@@ -341,6 +344,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.reading_draws = 4  # noise_levels, proximal_fd: draws of the noise that is added for that reading
     evaluation.denoising_levels = (0.05, 0.1, 0.2, 0.4, 0.8)  # denoising: sigma / alpha at t*, to the nearest of the sampler
     evaluation.denoising_examples = 128  # denoising: corrupted images, held out where data.held_out allows
+    evaluation.samples = ""  # --mode=evaluate: folder, archive, .npy or .npz of images to judge instead of the run's samples
+    evaluation.reference = ""  # .npz of --mode=reference, pytorch-fid or ADM to compare with; "": the clean training images
+    evaluation.bootstrap = 20  # fd: draws of the samples for its standard error; 0: none
+    evaluation.nearest_k = 5  # precision_recall, density_coverage: neighbours of a ball; 3 in Kynkaanniemi et al. 2019
+    evaluation.max_neighbours = 10_000  # precision_recall, density_coverage: samples and clean examples; time is quadratic
+    evaluation.features_batch = 128  # images that the feature network sees at once, over all devices of a process
     # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
     evaluation.features = "digits_cnn"  # one of these: feature network of fd
     evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax

@@ -154,6 +154,10 @@ RANGES = {
     "evaluation.overfitting_ratio": _POSITIVE,
     "evaluation.max_reference": "[4, inf)",
     "evaluation.grid": _COUNT,
+    "evaluation.bootstrap": _INDEX,
+    "evaluation.nearest_k": _COUNT,
+    "evaluation.max_neighbours": _COUNT,
+    "evaluation.features_batch": _COUNT,
 }
 
 

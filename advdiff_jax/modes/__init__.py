@@ -35,7 +35,7 @@ class ModeSpec(NamedTuple):
 MODES = {
     "train": ModeSpec("trains or resumes, then samples and evaluates"),
     "sample": ModeSpec("draws from the newest checkpoint"),
-    "evaluate": ModeSpec("samples and evaluates again"),
+    "evaluate": ModeSpec("samples and evaluates again", reads=("evaluation.samples",)),
     "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview", needs_network=False),
     "preview": ModeSpec("shows the training set, clean and corrupted", output="preview", needs_network=False),
     "poison": ModeSpec(
@@ -44,6 +44,12 @@ MODES = {
         reads=tuple(
             f"poison.{key}" for key in ("checkpoint", "radius", "ball", "attack_steps", "step_size", "draws", "batch_size")
         ),
+    ),
+    "reference": ModeSpec(
+        "writes the statistics of the clean images that distances compare with",
+        output="reference",
+        needs_network=False,
+        reads=("evaluation.features", "evaluation.features_batch"),
     ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),

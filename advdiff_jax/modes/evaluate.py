@@ -20,7 +20,7 @@ from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
-from advdiff_jax.modes import preview, sample
+from advdiff_jax.modes import given_samples, preview, sample
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
@@ -34,6 +34,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
+    if config.evaluation.samples:
+        return given_samples.run(config, folder)
     opened = sample.open_run(config, folder)
     metrics.check_metrics(config, opened.data)
     return evaluate_run(config, folder, opened)
@@ -55,6 +57,8 @@ def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened
     out, data, experiment, restored = opened
     params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    if jax.process_index() == 0:
+        sample.write_files(config, out, stored)
     samples = pixels.to_float(np.asarray(stored))
     share = jax.process_index(), jax.process_count()
     found = [
@@ -75,6 +79,7 @@ def _write_report(config, folder, opened, samples, params, found):
     level = _noise_level(config, restored)
     results = {name: number for one in found for name, number in one.numbers.items()}
     failures = {name: reason for one in found for name, reason in one.failures.items()}
+    notes = {name: text for one in found for name, text in one.notes.items()}
     results |= _costs(config, folder, restored) | ({} if level is None else {"noise_level": level})
     if missing := config.evaluation.num_samples - len(samples):
         results["nonfinite_samples"] = missing
@@ -93,7 +98,7 @@ def _write_report(config, folder, opened, samples, params, found):
     shown, corrupted = _data_sections(config, data, plots, sample.image_path(out, step), step)
     sections = [
         shown,
-        _results_section(config, results, warnings),
+        _results_section(config, results, notes, warnings),
         *sections,
         *_field_sections(config, data, model, plots),
         corrupted,
@@ -106,10 +111,15 @@ def _write_report(config, folder, opened, samples, params, found):
     workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
 
 
-def _results_section(config, results, warnings):
+def _results_section(config, results, notes, warnings):
     paper = {name: value for name, value in published.paper_numbers(config).items() if name in results}
     text = " ".join([*warnings, *([f"The paper's numbers: {published.SOURCE}."] if paper else [])])
-    return report.Section("Results", text, report.numbers_table(results, lambda name: output_of(name).meaning, paper))
+    table = report.numbers_table(results, lambda name: _meaning(name, notes), paper)
+    return report.Section("Results", text, table)
+
+
+def _meaning(name, notes):
+    return ". ".join(filter(None, (output_of(name).meaning, notes.get(name, ""))))
 
 
 def _noise_level(config, restored):

@@ -23,7 +23,7 @@ def get_config():
         evaluations={"ddpm, final step": {"of": "ddpm", "sampling": {"final_denoise": 0.2, "final_level": 0.2}}},
         seeds=(0,),
         metrics=(
-            *("fd_vgg16", "fd_vgg16_dirty"),
+            *("fd_vgg16", "fd_vgg16_dirty", "kid_vgg16", "precision", "recall", "density", "coverage"),
             *("noise_energy", "noise_energy_dirty", "noise_energy_clean"),
             *("nn_distance_ratio", "nn_distance_ratio_held_out", "nn_similarity_vgg16", "nn_similarity_vgg16_held_out"),
             *("network_evaluations", "train_seconds"),
