@@ -201,9 +201,22 @@ def claim(
         raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; {other}")
     if not evaluated:
         return workdir
-    out = workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in evaluated)
+    out = evaluation_folder(mine, theirs, workdir)
     out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
     return out
+
+
+def evaluation_folder(mine: dict[str, Any], theirs: dict[str, Any], workdir: pathlib.Path) -> pathlib.Path:
+    """Returns where the results of an evaluation go: the workdir, or evaluations/KEY=VALUE,... of what differs from the run.
+
+    Args:
+        mine: flat config of the evaluation.
+        theirs: flat config of the run.
+        workdir: of the run.
+    """
+    keys = sorted(key for key in (mine.keys() & theirs.keys()) - {*HOST_KEYS} if mine[key] != theirs[key])
+    return workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in keys) if keys else workdir
 
 
 def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -8,6 +8,9 @@ import ml_collections
 
 from configs.variants import with_variant
 
+# Metrics of fidelity in the features of `evaluation.features`, which all configs of real images name.
+FIDELITY = ("fd", "kid", "precision_recall", "density_coverage")
+
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     """Sets what the real data sets share: Improved-DDPM's network and training (openai/improved-diffusion, README), T = 1000.
@@ -35,7 +38,8 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.sampling.variance = "large"  # --sigma_small False; fewer steps leave noise then, as in the paper
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
-    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 
@@ -57,6 +61,8 @@ def finetune(config: ml_collections.ConfigDict) -> None:
     config.robust.warmup_steps = 0.1
     config.robust.cut = config.data.get_ref("noise_std") / 2
     config.sampling.steps = 1000
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 
@@ -152,6 +158,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.step_size = 0.25  # length of a step over the radius: 2.5 / attack_steps (Madry et al. 2018)
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
+
+    # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
+    config.compare = compare = ml_collections.ConfigDict()
+    compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...
+    compare.metrics = ()  # names in results.json that are compared; (): all that rank runs
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()

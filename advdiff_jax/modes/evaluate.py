@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import metrics
+from advdiff_jax.builders import metrics, published, words
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.registry import lookup_all
@@ -95,18 +95,27 @@ def _write_report(config, folder, opened, samples, params, found):
     for warning in warnings:
         log.warning("%s: %s", title, warning)
     warnings += [f"{name} failed: {reason}." for name, reason in failures.items()]
+    shown, corrupted = _data_sections(config, data, plots, sample.image_path(out, step), step)
     sections = [
-        *_data_sections(config, data, plots, sample.image_path(out, step), step),
-        report.Section(
-            "Results", text=" ".join(warnings), table=report.numbers_table(results, lambda name: _meaning(name, notes))
-        ),
+        shown,
+        _results_section(config, results, notes, warnings),
         *sections,
         *_field_sections(config, data, model, plots),
-        *_closing_sections(config, folder, plots),
+        corrupted,
+        *_closing_sections(config, folder, out, step),
     ]
-    summary = f"Variant {config.variant}, data {config.data.source}: {preview.describe(config, data)}."
-    report.write_report(out / "report.html", title, summary, sections)
+    summary = f"Variant {config.variant} on {config.name}: {preview.describe(config, data)}."
+    facts = words.setup(config, data.train, sum(leaf.size for leaf in jax.tree.leaves(params)))
+    workdir.write_json(out / "setup.json", dict(facts))  # for joint reports
+    report.write_report(out / "report.html", title, summary, sections, facts)
     workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
+
+
+def _results_section(config, results, notes, warnings):
+    paper = {name: value for name, value in published.paper_numbers(config).items() if name in results}
+    text = " ".join([*warnings, *([f"The paper's numbers: {published.SOURCE}."] if paper else [])])
+    table = report.numbers_table(results, lambda name: _meaning(name, notes), paper)
+    return report.Section("Results", text, table)
 
 
 def _meaning(name, notes):
@@ -159,11 +168,17 @@ def _field_sections(config, data, model, plots):
     return [report.Section("The score and its paths", images=images)]
 
 
-def _closing_sections(config, folder, plots):
-    setup = report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2))
+def _closing_sections(config, folder, out, step):
+    """Builds the training curves, the links to the run's files, and the whole config."""
+    plots, samples = out / "plots", sample.image_path(out, step).with_suffix(".npy")
+    files = [out / "results.json", samples, folder / "config.json", folder / "metrics.jsonl", plots]
+    setup = [
+        report.Section("Files", table=report.links(out, files)),
+        report.Section("The whole config", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
+    ]
     rows = read_metrics(folder)
     if not rows:
-        return [setup]
+        return setup
     figures.curves(rows).savefig(plots / "curves.png")
     curves = report.image(plots / "curves.png", "Means over logged windows.", wide=True)
-    return [report.Section("Training", images=[curves]), setup]
+    return [report.Section("Training", images=[curves]), *setup]

@@ -24,6 +24,7 @@ class Moments(NamedTuple):
 Table = dict[str, dict[str, Moments]]
 
 COLUMNS = 3  # panels of a row of a grid
+BAR_COLUMNS = 4  # panels of a row of bars
 LABELLED = 60  # a frontier with at most this many points names each
 LOG_FROM = 5.0  # ratio of the largest to the smallest mean from which an axis is logarithmic
 INK, BEST, SHARED = "#1f77b4", "#d62728", "0.45"
@@ -73,7 +74,7 @@ def _tick_plainly(axis):
 
 
 def bars(table: Table, metrics: list[str]) -> Figure:
-    """Draws a panel for each metric, with a bar and its error for each run.
+    """Draws a panel for each metric, BAR_COLUMNS in a row, with a bar and its error for each run.
 
     METRIC_clean and METRIC_dirty, the numbers of the data, are lines in the panel of METRIC.
     """
@@ -81,10 +82,15 @@ def bars(table: Table, metrics: list[str]) -> Figure:
     lines = {"clean": "-", "dirty": ":"}
     of_data = {f"{name}_{kind}" for name in metrics for kind in lines}.intersection(metrics)
     shown = [name for name in metrics if name not in of_data]
-    figure = Figure(figsize=(1.6 + 2.6 * len(shown), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    columns = min(BAR_COLUMNS, len(shown))
+    lines_of_panels = -(-len(shown) // columns)
+    size = (1.6 + 2.6 * columns, lines_of_panels * (0.9 + 0.3 * len(labels)))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    panels = figure.subplots(lines_of_panels, columns, squeeze=False, sharey=True).flat
+    for axes in panels[len(shown) :]:
+        figure.delaxes(axes)
     rows = np.arange(len(labels))
-    for axes, name in zip(panels, shown, strict=True):
+    for axes, name in zip(panels, shown, strict=False):
         cells = [table[label].get(name, Moments(np.nan, np.nan, 0)) for label in labels]
         means, errors, _ = np.array(cells, float).T
         errors = np.nan_to_num(errors)
