@@ -1,9 +1,6 @@
 """Config -> what a run reports besides its metrics: the registry of diagnostics."""
 
 import functools
-import pathlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +8,9 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders.data import Data, known_noise_std
+from advdiff_jax.builders import attack, few_steps, local_gain
+from advdiff_jax.builders.data import known_noise_std
+from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import build_robust, objective_spec
@@ -27,46 +26,6 @@ from advdiff_jax.objectives.denoising import no_variance
 OVERFITTING_EXAMPLES, OVERFITTING_BATCH = 512, 64  # looked at by the detector, and how many at once
 OVERFITTING_TIMES = 4096  # times of training among which it chooses
 NEAR = 0.35  # a noise floor above this share of the data's largest standard deviation: data of one scale have 0.5
-
-
-class DiagnosticInputs(NamedTuple):
-    """What a diagnostic may look at.
-
-    Attributes:
-        samples: [N, ...].
-        data: what the model was trained on.
-        predict: (x [B, ...], t [B]) -> the network's prediction.
-        noise_floor: noise level that the run has measured; None: it has measured none.
-        plots: folder for figures.
-    """
-
-    samples: np.ndarray
-    data: Data
-    predict: Callable[[jax.Array, jax.Array], jax.Array]
-    noise_floor: float | None
-    plots: pathlib.Path
-
-
-class Diagnosis(NamedTuple):
-    """What a diagnostic says: numbers for results.json, sections for the report, and a warning, "" if there is none."""
-
-    numbers: dict[str, float]
-    sections: Sequence[report.Section] = ()
-    warning: str = ""
-
-
-class DiagnosticSpec(NamedTuple):
-    """What is known of a name in `config.evaluation.diagnostics`.
-
-    Attributes:
-        compute: (config, `DiagnosticInputs`) -> `Diagnosis`.
-        outputs: name of a number -> `Output`, as for a metric.
-        reads: keys of the config that it reads and other diagnostics may not.
-    """
-
-    compute: Callable[[ml_collections.ConfigDict, DiagnosticInputs], Diagnosis]
-    outputs: dict[str, Output]
-    reads: tuple[str, ...] = ()
 
 
 def _gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
@@ -173,6 +132,9 @@ DIAGNOSTICS = {
         },
         reads=("evaluation.overfitting_ratio",),
     ),
+    "attack": attack.SPEC,
+    "local_gain": local_gain.SPEC,
+    "few_steps": few_steps.SPEC,
 }
 
 
