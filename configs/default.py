@@ -96,6 +96,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.source = "plane3d"  # one of these
     data.seed = config.get_oneway_ref("seed")  # of a synthetic training set and of the corruption; set it to compare on one set
     data.num_examples = 20_000  # size of a synthetic training set
+    data.held_out = 0  # examples of the source, chosen by data.seed, that training never sees; 0: none
     data.half_width = 1.0  # plane3d: half the side of the square
     data.dim = 2  # mixture: dimension
     data.components = 8  # mixture: number of Gaussians
@@ -107,6 +108,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.size = ml_collections.FieldReference(32, field_type=object)  # side in pixels, or (HEIGHT,WIDTH), after crop and resize
     data.channels = 3  # 1: grey, 3: RGB; images of other modes are converted
     data.crop = 0  # shorter side in pixels of the centred part, of the shape of data.size, that is kept; 0: all that fits
+    data.pad = False  # an image that is smaller than data.size gets a black border, instead of being enlarged
     data.flip = False  # mirror every second image, drawn afresh at each visit
     data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
@@ -124,6 +126,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.num_workers = 0  # processes that read and corrupt; 0: two threads, faster for sources in memory
     data.read_ahead = 8  # batches that each worker prepares ahead; 0, without workers: none, faster for points
     data.accept_changes = False  # resume a run although its data have changed since it began
+    # source (8 bits for files and arrays, else float) | uint8 (corrupted images are clipped and rounded, as files are) | float
+    # (neither: noise goes beyond black and white, as in an experiment that adds it to the floats)
+    data.storage = "source"  # one of these: how the training set is stored
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | salt_and_pepper | missing_pixels |
@@ -318,11 +323,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | memorization
+    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | proximal_fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of these that the data allow
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
-    # under stronger ascents, which detects catastrophic overfitting) | attack (on the sampling trajectory) | local_gain (of
-    # x0hat over t) | few_steps (a metric over network evaluations)
+    # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
+    # features) | noise_levels (of samples and training set, without clean data) | denoising (quality of a round trip, over t*)
+    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
     evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
@@ -336,8 +342,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.noise_directions = 24  # noise_energy: how many directions of smallest clean variance
     # A network that is linear within the radius has 1, a good one a little more, one that bends where FGSM ends several.
     evaluation.overfitting_ratio = 2.0  # overfitting: warn above this ratio of the penalty, PGD over FGSM
-    evaluation.features = "digits_cnn"  # digits_cnn: feature network of fd
-    evaluation.cache_dir = ""  # folder of trained feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
+    evaluation.proximal_std = 0.0  # proximal_fd: std of the noise that samples get; 0: as read in the training set
+    evaluation.duplicate_rate = 0.01  # similarity: share of fresh examples above the bound on near duplicates
+    evaluation.reading_level = 0.2  # noise_levels, proximal_fd: sigma / alpha at which the model reads noise; near its std
+    evaluation.reading_draws = 4  # noise_levels, proximal_fd: draws of the noise that is added for that reading
+    evaluation.denoising_levels = (0.05, 0.1, 0.2, 0.4, 0.8)  # denoising: sigma / alpha at t*, to the nearest of the sampler
+    evaluation.denoising_examples = 128  # denoising: corrupted images, held out where data.held_out allows
+    # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
+    evaluation.features = "digits_cnn"  # one of these: feature network of fd
+    evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_oneway_ref("cache_dir")  # folder: where the findings of its check are kept
     evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads; memorization: all
     evaluation.grid = 64  # images (or points / 30) in a figure

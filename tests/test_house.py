@@ -12,13 +12,25 @@ from tests.launching import ROOT
 
 PACKAGE = ROOT / "advdiff_jax"
 ROOT_MODULES = {"errors", "rng", "cache", "workdir"}
-LIBRARY = {"diffusion", "networks", "perturbation", "data", "objectives", "sampling", "training", "evaluation", "interop"}
+LIBRARY = {
+    "diffusion",
+    "networks",
+    "perturbation",
+    "data",
+    "objectives",
+    "sampling",
+    "training",
+    "evaluation",
+    "features",
+    "interop",
+}
 
 # What a part may import of the package, beside itself and what all may: `errors` and `rng`. Imports point one way.
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "cache": set(),
+    "features": {"data", "cache"},  # of trained networks, and of weights in safe formats
     "workdir": set(),
     "diffusion": set(),
     "networks": set(),
@@ -28,7 +40,7 @@ MAY_IMPORT = {
     "objectives": {"diffusion", "perturbation", "data"},
     "sampling": {"diffusion", "perturbation", "data"},
     "training": {"objectives", "data", "diffusion", "perturbation"},
-    "evaluation": {"sampling", "objectives", "perturbation", "diffusion", "data", "cache"},  # of trained feature networks
+    "evaluation": {"sampling", "objectives", "perturbation", "diffusion", "data", "features"},
     "builders": LIBRARY | ROOT_MODULES,
     "modes": LIBRARY | ROOT_MODULES | {"builders"},
     "sweep": LIBRARY | ROOT_MODULES | {"builders", "modes"},

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.registry import as_user_error, find, lookup, lookup_all
+from advdiff_jax.builders.registry import Choice, as_user_error, build, find, lookup, lookup_all
 from advdiff_jax.builders.sources import SOURCES
-from advdiff_jax.data import corruption, image_corruptions, pixels, record_dataset, sources
+from advdiff_jax.data import corruption, held_out, image_corruptions, pixels, record_dataset, sources
 from advdiff_jax.errors import NotPrepared, UserError
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,20 @@ CORRUPTIONS = {
 }
 
 
+class Stored(NamedTuple):
+    """A source, and the dtype in which its training set is stored after corruption."""
+
+    source: sources.Source
+    dtype: np.dtype
+
+
+STORAGES = {
+    "source": Choice(lambda c, source: Stored(source, source.train.dtype)),
+    "uint8": Choice(lambda c, source: Stored(sources.in_bytes(source), np.dtype(np.uint8))),
+    "float": Choice(lambda c, source: Stored(source, np.dtype(np.float32))),
+}
+
+
 class Data(NamedTuple):
     """The clean source, and the training set as the model sees it.
 
@@ -91,6 +105,9 @@ class Data(NamedTuple):
         train: the training set, [N, ...]; an array if the source is held in memory, else `corrupted`.
         diagnosed: indices [n] of the examples of which reports have statistics; all of those in memory.
         is_corrupted: whether each of them was chosen for corruption, [n].
+        held_out: clean examples of the source that training never sees, [n, ...]; None without `data.held_out`.
+        held_out_dirty: the same examples under draws of the training set's corruption that no training example has; None
+            without `data.held_out`, and under `poison`, which holds no versions of these examples.
     """
 
     source: sources.Source
@@ -98,13 +115,19 @@ class Data(NamedTuple):
     train: pixels.Examples
     diagnosed: np.ndarray
     is_corrupted: np.ndarray
+    held_out: pixels.Examples | None = None
+    held_out_dirty: pixels.Examples | None = None
 
 
 def build_data(config: ml_collections.ConfigDict) -> Data:
     """Loads and corrupts the data set of a config; raises UserError for a bad value, or data that are missing."""
     try:
         with as_user_error("config.data"):
-            source = lookup(SOURCES, config, "data.source").load(config.data)
+            source, kept_out = lookup(SOURCES, config, "data.source").load(config.data), None
+        source, dtype = build(STORAGES, config, "data.storage", source)
+        with as_user_error("config.data"):
+            if config.data.held_out:
+                source, kept_out = held_out.hold_out(source, config.data.held_out, config.data.seed)
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
@@ -117,11 +140,23 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
         raise UserError(f"config.data.flip=True mirrors images, and data.source={config.data.source} has none: set False")
     if config.data.flip:
         log.info("config.data.flip=True: at each visit, every second image is mirrored, left for right")
+    if dtype != np.uint8 and len(source.train.shape) == 4 and config.sampling.clip:
+        log.warning(
+            "config.sampling.clip=%g: the samples end within black and white, and the noise in this training set (float) does "
+            "not: set --config.sampling.clip=0 to see all the noise that the model has learnt",
+            config.sampling.clip,
+        )
+    corrupt = functools.partial(
+        corruption.CorruptedDataset, fraction=config.data.fraction, corruptions=corruptions, seed=config.data.seed, dtype=dtype
+    )
     with as_user_error("config.data"):
-        corrupted = corruption.CorruptedDataset(source.train, config.data.fraction, corruptions, config.data.seed)
+        corrupted = corrupt(source.train)
+    has_versions = kept_out is not None and "poison" not in config.data.corruptions
+    dirty = corrupt(kept_out, first_index=len(corrupted)) if has_versions else None
     diagnosed = pixels.evenly_spaced_indices(len(corrupted), DIAGNOSED if source.on_the_fly else len(corrupted))
     seen = corrupted.read(diagnosed)
-    return Data(source, corrupted, corrupted if source.on_the_fly else seen.x, diagnosed, seen.is_corrupted)
+    train = corrupted if source.on_the_fly else seen.x
+    return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty)
 
 
 def build_noise_std(config: ml_collections.ConfigDict, data: Data) -> Callable[[np.ndarray], np.ndarray]:

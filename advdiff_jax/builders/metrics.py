@@ -8,7 +8,9 @@ import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
+from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -17,7 +19,7 @@ from advdiff_jax.data import pixels, subspace
 from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import failures, features, fidelity, ground_truth, memorization, score_field
+from advdiff_jax.evaluation import failures, fidelity, ground_truth, score_field
 
 
 class EvalInputs(NamedTuple):
@@ -52,23 +54,6 @@ class MetricSpec(NamedTuple):
     outputs: dict[str, Output]
     requires: Callable[[ml_collections.ConfigDict, Data], None] = lambda config, data: None
     reads: tuple[str, ...] = ()
-
-
-class FeaturesSpec(NamedTuple):
-    """What is known of a name of `config.evaluation.features`.
-
-    Attributes:
-        build: folder of the cache -> features(images [N, H, W, C] in [-1, 1]) -> [N, F].
-        shape: of the images that it takes; None: any.
-        reads: keys of the config that it reads and others may not.
-    """
-
-    build: Callable[[str], Callable[[np.ndarray], np.ndarray]]
-    shape: tuple[int, ...] | None = None
-    reads: tuple[str, ...] = ()
-
-
-FEATURES = {"digits_cnn": FeaturesSpec(features.digits_cnn, shape=(8, 8, 1))}
 
 
 def true_distribution(config: ml_collections.ConfigDict) -> exact.Distribution | None:
@@ -206,23 +191,17 @@ def _needs_directions(config, data):
 
 
 def _frechet(config, inputs):
-    name = config.evaluation.features
-    network = lookup(FEATURES, config, "evaluation.features").build(config.evaluation.cache_dir)
-    clean = network(inputs.reference(inputs.data.source.train))
+    name, network = config.evaluation.features, build_vectors(config)
+    sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
+    samples, clean, dirty = map(network, sets)
     return {
-        f"fd_{name}": fidelity.frechet_distance(network(inputs.samples), clean),
-        f"fd_{name}_dirty": fidelity.frechet_distance(network(inputs.reference(inputs.data.train)), clean),
+        f"fd_{name}": fidelity.frechet_distance(samples, clean),
+        f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
     }
 
 
 def _needs_features(config, data):
-    wanted, found = lookup(FEATURES, config, "evaluation.features").shape, tuple(data.train.shape[1:])
-    if wanted and found != wanted:
-        raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {found}")
-
-
-def _memorization(config, inputs):
-    return memorization.nearest_neighbours(inputs.samples, inputs.data.train, mirrored=config.data.flip)
+    check_features(config, tuple(data.train.shape[1:]))
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
@@ -312,13 +291,11 @@ METRICS = {
         requires=_needs_features,
         reads=("evaluation.features",),
     ),
-    "memorization": MetricSpec(
-        _memorization,
-        {
-            "nn_distance_ratio": Output(
-                "distance to the nearest over the second nearest training example; near 1: no memorisation", "highest"
-            ),
-            "near_duplicates": Output("share of samples that are much nearer to one training example than to any other"),
-        },
+    "proximal_fd": MetricSpec(
+        lambda config, inputs: proximal.compute(config, inputs, build_vectors(config)),
+        proximal.OUTPUTS,
+        requires=_needs_features,
+        reads=proximal.READS,
     ),
+    "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),
 }

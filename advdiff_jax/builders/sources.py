@@ -29,7 +29,7 @@ class SourceSpec(NamedTuple):
 
 
 _SYNTHETIC = ("data.num_examples",)
-_FITTED = ("data.size", "data.channels", "data.crop", "data.on_bad_image")
+_FITTED = ("data.size", "data.channels", "data.crop", "data.pad", "data.on_bad_image")
 _TFDS = ("data.tfds_name", "data.split", "data.data_dir", "data.manual_dir", "data.check_archives")
 
 SOURCES = {
@@ -82,7 +82,7 @@ def _linear_subspace(c):
     truth = subspace.fit_subspace(images, c.subspace_dim)
     distribution = find(SUBSPACE_DISTRIBUTIONS, c.subspace_distribution, "data.subspace_distribution")
     train, clean = distribution.build(c, images, truth)
-    return sources.Source(train, clean, subspace=truth)
+    return sources.Source(train, clean, subspace=truth, draws_examples=c.subspace_distribution == "projected")
 
 
 # The readers of files are imported by the source that needs them: they are a third of the package, and so is their import.
@@ -94,7 +94,7 @@ def _folder(c):
     cache_dir = pathlib.Path(c.cache_dir or cache.directory())
     return sources.images(
         folder.image_folder(
-            c.path, c.size, c.channels, c.crop, c.on_bad_image, cache_dir=cache_dir, value_range=_value_range(c)
+            c.path, c.size, c.channels, c.crop, c.on_bad_image, cache_dir=cache_dir, value_range=_value_range(c), pad=c.pad
         )
     )
 
@@ -116,7 +116,7 @@ def _tfds(c):
     from advdiff_jax.data.tfds_source import TfdsImages
 
     encoded = TfdsImages(c.tfds_name, c.split, c.data_dir)
-    return sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, _value_range(c)))
+    return sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, _value_range(c), pad=c.pad))
 
 
 def _prepare_tfds(c):

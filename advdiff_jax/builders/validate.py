@@ -12,10 +12,11 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import attack, pretrained
-from advdiff_jax.builders.data import CORRUPTIONS
+from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
-from advdiff_jax.builders.metrics import FEATURES, METRICS
+from advdiff_jax.builders.features import FEATURES
+from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
@@ -40,6 +41,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.foreign_source": SOURCES,
     "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
     "data.corruptions": CORRUPTIONS,
+    "data.storage": STORAGES,
     "poison.ball": BALLS,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,

@@ -4,9 +4,10 @@ The corruption of an example is a function of (seed, example index) alone: it is
 after a resume. A corruption is a function `(rng, x, index) -> x` of one example; `builders.data.CORRUPTIONS` gives it a name
 for configs. Values are in the data's units: images live in [-1, 1], so std 0.2 is a tenth of the range.
 
-Points and float images (the digits) are not clipped. Corrupted uint8 images stay uint8, as in a real corrupted set: after
-the last corruption they are clipped to [-1, 1] and rounded to whole grey values. Clipping truncates Gaussian noise beyond
-black and white; the report gives the share of values at these limits.
+A training set is stored as float32 or as uint8. Floats (points, the digits, `data.storage="float"`) are neither clipped nor
+rounded. Images of uint8 are, as in a real corrupted set: after the last corruption they are clipped to [-1, 1] and rounded to
+whole grey values. Clipping truncates Gaussian noise beyond black and white; the report gives the share of values at these
+limits.
 """
 
 from collections.abc import Callable, Sequence
@@ -132,22 +133,31 @@ class CorruptedDataset:
     """A data set (see `pixels`) that corrupts a fraction of its examples on access.
 
     Args:
-        examples: clean examples, [N, ...]; uint8 images stay uint8, clipped and rounded; floats are not clipped.
+        examples: clean examples, [N, ...].
         fraction: probability p in [0, 1] that an example is corrupted.
         corruptions: applied in this order to each example that is corrupted.
         seed: seed of the corruption; it is not the training seed, so that runs can share one corrupted data set.
         first_index: index of `examples[0]` in the whole data set.
+        dtype: how examples are stored after corruption: uint8, clipped and rounded, or float32; None: that of `examples`.
 
     Raises:
         InvalidArgument: `fraction` outside [0, 1].
     """
 
-    def __init__(self, examples: Examples, fraction: float, corruptions: Sequence[Corruption], seed: int, first_index: int = 0):
+    def __init__(
+        self,
+        examples: Examples,
+        fraction: float,
+        corruptions: Sequence[Corruption],
+        seed: int,
+        first_index: int = 0,
+        dtype: np.dtype | None = None,
+    ):
         if not 0.0 <= fraction <= 1.0:
             raise InvalidArgument(f"fraction={fraction} is out of range: set a value in [0, 1]")
         self._examples, self._fraction, self._chain = examples, fraction, tuple(corruptions)
         self._seed, self._first = seed, first_index
-        self.shape, self.dtype = examples.shape, examples.dtype
+        self.shape, self.dtype = examples.shape, examples.dtype if dtype is None else np.dtype(dtype)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -156,9 +166,10 @@ class CorruptedDataset:
         return self.read(indices).x
 
     def read(self, indices: np.ndarray) -> Corrupted:
-        """Returns the examples at `indices` [n], and whether each is corrupted; clean examples are bit-equal."""
+        """Returns the examples at `indices` [n], and whether each is corrupted; clean examples have equal values."""
         clean = self._examples[indices]
-        out, is_corrupted = clean.copy(), np.zeros(len(clean), bool)
+        out = clean.copy() if self.dtype == clean.dtype else as_stored(to_float(clean), self.dtype)
+        is_corrupted = np.zeros(len(clean), bool)
         for row, index in enumerate(indices + self._first):
             rng = np.random.default_rng([self._seed, index])
             is_corrupted[row] = rng.uniform() < self._fraction

@@ -33,6 +33,7 @@ def image_folder(
     on_bad: str = "fail",
     cache_dir: pathlib.Path | None = None,
     value_range: tuple[float, float] | None = None,
+    pad: bool = False,
 ) -> Images:
     """Opens all images under a folder at any depth, sorted by path, or in an archive; subfolders are not classes.
 
@@ -49,6 +50,7 @@ def image_folder(
         cache_dir: folder of the cached findings; None does not cache them.
         value_range: values that become black and white in files deeper than 8 bits; None: found from the files, if they
             have one reading.
+        pad: whether a smaller image gets a black border instead of being enlarged, see `records.fit`.
 
     Raises:
         InvalidArgument: a value is out of range.
@@ -83,7 +85,7 @@ def image_folder(
     _warn_of_small_range(path, where, used, findings)
     _log_summary(where, used, findings, size, channels)
     records = (Members if used[0].archive else Files)(base, used)
-    return Images(records, size, channels, crop, on_bad, values, inventory.table())
+    return Images(records, size, channels, crop, on_bad, values, inventory.table(), pad)
 
 
 def _why_not(path):

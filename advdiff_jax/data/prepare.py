@@ -6,6 +6,7 @@ batches and LSUN's lmdb, and encodes arrays as PNG. It converts a data set that 
 
 import contextlib
 import functools
+import gzip
 import io
 import json
 import logging
@@ -195,7 +196,11 @@ class Archives:
 
     def _extract(self, path):
         folder = self._scratch / path.name
-        if not folder.exists():
+        if path.suffix == ".gz" and ".tar" not in path.suffixes:  # a single file, which becomes that file
+            folder = self._scratch / path.stem
+            with gzip.open(path) as packed, folder.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+        elif not folder.exists():
             options = {} if path.suffix == ".zip" else {"filter": "data"}
             shutil.unpack_archive(path, folder, **options)
         return folder

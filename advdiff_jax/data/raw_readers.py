@@ -2,11 +2,16 @@
 
 import contextlib
 import io
+import logging
+import math
 import pathlib
+import struct
 
 import numpy as np
 
 from advdiff_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def _celeba(read, file_id, downloaded_dirs, downloaded_images):
@@ -58,7 +63,35 @@ def _lsun(read, extracted_dir, file_path):
         raise UserError(f"{path.name}.zip holds a damaged lmdb ({error}): download it again") from error
 
 
+def _mnist(read, num_examples, data_path, label_path):
+    """Yields the builder's own keys and examples from idx files: a big-endian header, then one byte a value."""
+    images, labels = _idx(data_path, 3), _idx(label_path, 1)
+    if len(images) != len(labels):
+        raise UserError(
+            f"{pathlib.Path(data_path).name} holds {len(images):,} images, and {pathlib.Path(label_path).name} {len(labels):,} "
+            "labels: download both again"
+        )
+    if len(images) != num_examples:
+        name = pathlib.Path(data_path).name
+        log.warning("%s holds %s images, and TFDS knows %s", name, f"{len(images):,}", f"{num_examples:,}")
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        yield index, {"image": image[..., None], "label": label}
+
+
+def _idx(path, dimensions):
+    """Reads an idx file of bytes with this number of axes (LeCun's format)."""
+    path = pathlib.Path(path)
+    data = path.read_bytes()
+    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < 4 + 4 * dimensions:
+        raise UserError(f"{path.name} is not an idx file of bytes with {dimensions} axes: download the archive again")
+    shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
+    found, wanted = len(data) - 4 - 4 * dimensions, math.prod(shape)
+    if found != wanted:
+        raise UserError(f"{path.name} is damaged: it holds {found:,} values of {wanted:,}; download the archive again")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
 # Builder -> generator of its examples, whose first argument is the builder's own.
-READERS = {"cifar10": _cifar10, "lsun": _lsun, "celeb_a": _celeba}
+READERS = {"cifar10": _cifar10, "lsun": _lsun, "celeb_a": _celeba, "fashion_mnist": _mnist, "mnist": _mnist, "kmnist": _mnist}
 # Builder -> files that its images do not need.
 OPTIONAL = {"celeb_a": ("list_attr_celeba.txt", "list_landmarks_align_celeba.txt", "identity_CelebA.txt")}

@@ -29,7 +29,7 @@ class Records(Protocol):
         """Returns the name of the image at `index` for messages."""
 
 
-def fit(image: Image.Image, size: int | Sequence[int], channels: int, crop: int = 0) -> np.ndarray:
+def fit(image: Image.Image, size: int | Sequence[int], channels: int, crop: int = 0, pad: bool = False) -> np.ndarray:
     """Crops an image at its centre to an aspect ratio, and resizes it to [height, width, channels] uint8.
 
     Resizes as Improved-DDPM does (Nichol & Dhariwal 2021, `center_crop_arr`): a box filter halves the image while it is at
@@ -40,10 +40,15 @@ def fit(image: Image.Image, size: int | Sequence[int], channels: int, crop: int 
         size: side of the result in pixels, or (height, width).
         channels: 1 (grey) or 3 (RGB).
         crop: pixels of the shorter side of the rectangle to keep; 0, or more than the image has, keeps all that fits.
+        pad: centres an image that fits into the size on black, instead of enlarging it.
     """
     height, width = height_width(size)
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
+    if pad and image.width <= width and image.height <= height:
+        framed = Image.new(image.mode, (width, height))
+        framed.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return np.asarray(framed).reshape(height, width, channels)
     factor = min(image.width / width, image.height / height, *([crop / min(height, width)] if crop else []))
     kept_width = min(image.width, max(1, round(width * factor)))
     kept_height = min(image.height, max(1, round(height * factor)))
@@ -80,6 +85,7 @@ class Images:
             and each process warns once per bad image.
         value_range: values that become black and white in files deeper than 8 bits, see `decoding.decode`.
         inventory: rows of the table of files that are used, left out and refused, heads first; () for other sets.
+        pad: whether a smaller image gets a black border, see `fit`.
 
     Raises:
         InvalidArgument: a value is out of range, or `records` is empty.
@@ -94,11 +100,12 @@ class Images:
         on_bad: str = "fail",
         value_range: tuple[float, float] | None = None,
         inventory: Sequence[Sequence[str]] = (),
+        pad: bool = False,
     ):
         height, width = check_arguments(size, channels, crop, on_bad)
         if not len(records):
             raise InvalidArgument("the data set holds no images: set another path or split")
-        self._records, self._crop, self._on_bad, self._value_range = records, crop, on_bad, value_range
+        self._records, self._crop, self._pad, self._on_bad, self._value_range = records, crop, pad, on_bad, value_range
         self._bad: set[int] = set()
         self.inventory = tuple(inventory)
         self.shape, self.dtype = (len(records), height, width, channels), np.dtype(np.uint8)
@@ -130,7 +137,7 @@ class Images:
                 if data is None or offset:
                     data = self._records.read([at])[0]
                 image = decoding.decode(data, MODES[self.shape[3]], self._value_range).image
-                return fit(image, self.shape[1:3], self.shape[3], self._crop)
+                return fit(image, self.shape[1:3], self.shape[3], self._crop, self._pad)
             except (OSError, ValueError) as error:
                 self._report_bad(at, error)
         raise UserError(

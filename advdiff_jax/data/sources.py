@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advdiff_jax.data.pixels import Examples, to_float
+from advdiff_jax.data.pixels import Examples, to_bytes, to_float
 from advdiff_jax.data.subspace import Subspace
 from advdiff_jax.errors import InvalidArgument
 
@@ -33,6 +33,7 @@ class Source(NamedTuple):
         subspace: the linear subspace that holds the images; None for other data.
         on_the_fly: True reads and corrupts examples on access, in worker processes if `data.num_workers` sets any; False
             holds them in memory and corrupts them once.
+        draws_examples: clean draws are examples of `train`, as `without_replacement` returns them.
     """
 
     train: Examples
@@ -40,6 +41,12 @@ class Source(NamedTuple):
     plane: np.ndarray | None = None
     subspace: Subspace | None = None
     on_the_fly: bool = False
+    draws_examples: bool = False
+
+
+def without_replacement(examples: Examples) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Builds the clean draws of a source without a known distribution: (rng, n) -> n of its examples, as floats."""
+    return lambda rng, n: to_float(examples[rng.permutation(len(examples))[:n]])
 
 
 def images(examples: Examples) -> Source:
@@ -48,11 +55,20 @@ def images(examples: Examples) -> Source:
     Args:
         examples: data set [N, H, W, C] of uint8.
     """
+    return Source(examples, without_replacement(examples), on_the_fly=True, draws_examples=True)
 
-    def clean(rng, n):
-        return to_float(examples[rng.permutation(len(examples))[:n]])
 
-    return Source(examples, clean, on_the_fly=True)
+def in_bytes(source: Source) -> Source:
+    """Returns a source whose images are stored in 8 bits, clipped to [-1, 1] and rounded, its clean draws too.
+
+    Raises:
+        InvalidArgument: the source has points.
+    """
+    if source.train.dtype == np.uint8:
+        return source
+    if len(source.train.shape) != 4:
+        raise InvalidArgument("storage='uint8' is for images, and the source has points: set source")
+    return source._replace(train=to_bytes(source.train), clean=lambda rng, n: to_float(to_bytes(source.clean(rng, n))))
 
 
 def points(examples: np.ndarray) -> Source:
@@ -61,7 +77,7 @@ def points(examples: np.ndarray) -> Source:
     Args:
         examples: points [N, D] of float32.
     """
-    return Source(examples, lambda rng, n: examples[rng.permutation(len(examples))[:n]])
+    return Source(examples, without_replacement(examples), draws_examples=True)
 
 
 # Orthonormal basis of the plane of `plane3d`.
@@ -174,11 +190,7 @@ def digits() -> Source:
     from sklearn.datasets import load_digits  # imported here: it takes half a second, and other sources do not need it
 
     images = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
-
-    def clean(rng, n):
-        return images[rng.permutation(len(images))[:n]]
-
-    return Source(images, clean)
+    return Source(images, without_replacement(images), draws_examples=True)
 
 
 def digit_labels() -> np.ndarray:

@@ -39,7 +39,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: no such checkpoint, a checkpoint of another shape of data, or a bad value.
     """
-    c, clean = config.poison, build_data(config).source.train
+    c, data = config.poison, build_data(config)
+    clean = data.source.train
     attacked = _attacked(config)
     experiment, process = build_experiment(attacked, clean.shape[1:]), build_process(attacked)
     checkpoint = path_of(c.checkpoint)
@@ -62,7 +63,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         "checkpoint_step": int(restored.state.step),
         "poison": json.loads(c.to_json_best_effort()),
     }
-    record_dataset.write(out, _chunks(poison_batch, restored.state.ema_params, clean, c.batch_size), clean.shape, about)
+    chunks = _chunks(poison_batch, restored.state.ema_params, clean, c.batch_size, data.train.dtype)
+    record_dataset.write(out, chunks, clean.shape, about)
     log.info("train on it with: --config.data.corruptions='(\"poison\",)' --config.data.poison_file=%s", out)
     return out
 
@@ -81,12 +83,12 @@ def _attacked(config):
     return workdir.run_config(path, config)
 
 
-def _chunks(poison_batch, params, clean, batch_size):
+def _chunks(poison_batch, params, clean, batch_size, dtype):
     """Yields the poisoned data set in order; the last batch is filled up, so that one program serves all."""
     for first in range(0, len(clean), batch_size):
         indices = np.arange(first, first + batch_size) % len(clean)
         poisoned = np.asarray(poison_batch(params, indices, pixels.to_float(clean[indices])))
         kept = poisoned[: min(batch_size, len(clean) - first)]
-        yield pixels.as_stored(kept, clean.dtype)
+        yield pixels.as_stored(kept, dtype)
         if first // batch_size % 50 == 0:
             log.info("poisoned %d of %d", first + len(kept), len(clean))

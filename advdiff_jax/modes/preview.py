@@ -30,7 +30,8 @@ MEANING = {
 def describe(config: ml_collections.ConfigDict, data: Data) -> str:
     """Says in one line what the training set is."""
     kinds = ", ".join(config.data.corruptions)
-    return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}"
+    apart = f"; {len(data.held_out):,} examples are held out" if data.held_out is not None else ""
+    return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}{apart}"
 
 
 def statistics(data: Data) -> dict[str, float]:

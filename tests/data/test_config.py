@@ -9,9 +9,11 @@ from ml_collections import config_flags
 
 from advdiff_jax.builders import data as builders
 from advdiff_jax.builders.validate import resolve
+from advdiff_jax.data import fingerprint, pixels
+from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import preview
-from configs import default, image_folder
+from configs import default, digits, image_folder
 from tests.data.files import encoded, noise
 
 
@@ -95,6 +97,45 @@ def test_arrays_and_points_of_ones_own(tmp_path):
     data = builders.build_data(resolve(config))
     np.testing.assert_array_equal(data.train, points.astype(np.float32))
     assert not data.source.on_the_fly
+
+
+def test_how_a_training_set_is_stored(images, caplog):
+    noisy = {"fraction": 1.0, "noise_std": 0.5}
+    data = {name: builders.build_data(folder_config(images, storage=name, **noisy)) for name in ("source", "uint8", "float")}
+    assert {name: one.train.dtype for name, one in data.items()} == {"source": np.uint8, "uint8": np.uint8, "float": np.float32}
+    x = data["float"].train[np.arange(20)]
+    assert np.abs(x).max() > 1.5
+    np.testing.assert_array_equal(pixels.to_bytes(x), data["uint8"].train[np.arange(20)])
+    assert "config.sampling.clip=1: the samples end within black and white" in caplog.text
+    kept = {name: fingerprint.of(one.source.train) for name, one in data.items()}  # the files are the same
+    assert kept["float"] == kept["uint8"] == kept["source"]
+    batch = BatchSource(data["float"].train, 4, seed=0)
+    assert (batch[0]["examples"].dtype, batch.nbytes) == (np.float32, 4 * 32 * 32 * 3 * 4)
+
+
+def test_floats_can_be_stored_as_files_are():
+    config = digits.get_config()
+    config.data.storage = "uint8"
+    data = builders.build_data(config)
+    assert data.train.dtype == data.source.train.dtype == np.uint8
+    assert preview.statistics(data)["clean_changed"] == 0
+    drawn = data.source.clean(np.random.default_rng(0), 8)
+    np.testing.assert_array_equal(drawn, pixels.to_float(pixels.to_bytes(drawn)))
+    config = default.get_config()
+    config.data.storage = "uint8"
+    with pytest.raises(UserError, match=r"config\.data: storage='uint8' is for images, and the source has points: set source"):
+        builders.build_data(config)
+
+
+def test_a_smaller_image_is_enlarged_or_framed(tmp_path):
+    for seed in range(4):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(noise(20, 12, seed=seed)))
+    framed = builders.build_data(folder_config(tmp_path, size=24, pad=True)).source.train[np.array([1])][0]
+    np.testing.assert_array_equal(framed, np.pad(noise(20, 12, seed=1), ((6, 6), (2, 2), (0, 0))))
+    enlarged = builders.build_data(folder_config(tmp_path, size=24)).source.train[np.array([1])][0]
+    assert enlarged[[0, -1]].any()
+    larger = [builders.build_data(folder_config(tmp_path, size=8, pad=pad)).source.train[np.arange(4)] for pad in (True, False)]
+    np.testing.assert_array_equal(*larger)  # an image that does not fit is cropped and resized as before
 
 
 def test_fewer_than_four_examples_are_refused(tmp_path):

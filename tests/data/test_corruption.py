@@ -49,6 +49,21 @@ def test_floats_are_not_clipped_and_bytes_are():
     assert np.mean((noisy == 0) | (noisy == 255)) == pytest.approx(0.62, abs=0.05)  # P(|N(0, 2^2)| > 1) = 0.617
 
 
+def test_bytes_stored_as_floats_have_all_the_noise():
+    clean = np.zeros((400, 8, 8, 1), np.uint8)  # black: clipped noise has a mean of s / sqrt(2 pi)
+    noise = [corruption.gaussian(0.2)]
+    data = corruption.CorruptedDataset(clean, 0.9, noise, seed=0, dtype=np.float32)
+    x, is_corrupted = data.read(np.arange(400))
+    assert x.dtype == data.dtype == np.float32
+    np.testing.assert_array_equal(x[~is_corrupted], -1.0)
+    change = x[is_corrupted] + 1.0
+    assert abs(change.mean()) < 4 * 0.2 / np.sqrt(change.size)
+    assert change.std() == pytest.approx(0.2, rel=0.02)  # 23,000 draws: 0.5 % is one standard deviation
+    as_bytes = pixels.to_float(corruption.corrupt(clean, 0.9, noise, seed=0).x)
+    assert as_bytes[is_corrupted].mean() + 1.0 == pytest.approx(0.2 / np.sqrt(2 * np.pi), rel=0.03)
+    np.testing.assert_array_equal(pixels.to_float(pixels.to_bytes(x)), as_bytes)  # the same draws
+
+
 def test_noise_range_draws_one_std_an_example():
     clean = np.zeros((2000, 400), np.float32)
     std = corruption.corrupt(clean, 1.0, [corruption.gaussian_range(0.1, 0.3)], seed=0).x.std(axis=1)

@@ -1,5 +1,6 @@
 """TFDS's own builders on hand-made raw archives in the upstream layouts, without TensorFlow or a network."""
 
+import gzip
 import hashlib
 import io
 import logging
@@ -16,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advdiff_jax.data import fingerprint, prepare, raw_archives
+from advdiff_jax.data import fingerprint, prepare, raw_archives, raw_readers
 from advdiff_jax.data.records import Images
 from advdiff_jax.data.tfds_source import NotPrepared, TfdsImages
 from advdiff_jax.errors import UserError
 
+DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -112,6 +114,21 @@ def imagenet64(folder, count=5):
                 Image.fromarray(image).save(file, "PNG")
                 add(archive, f"{split}_64x64/{i:07d}.png", file.getvalue())
     return images
+
+
+def idx(array):
+    """Returns the bytes of an idx file: two zeros, type, number of axes, each length as a big-endian integer, values."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def fashion(folder, count=30):
+    """Writes the four archives of Fashion-MNIST; returns the training images [count, 28, 28, 1]."""
+    rng = np.random.default_rng(5)
+    for split, n in [("t10k", 10), ("train", count)]:
+        images, labels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), rng.integers(0, 10, n, dtype=np.uint8)
+        for kind, array in [("images-idx3", images), ("labels-idx1", labels)]:
+            (folder / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    return images[..., None]
 
 
 def same_set(found, expected):
@@ -245,6 +262,50 @@ def test_imagenet64_from_tar(tmp_path):
     prepare.prepare("downsampled_imagenet/64x64", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
     source = TfdsImages("downsampled_imagenet/64x64", "train", tmp_path / "tfds")
     assert same_set(Images(source, 64, 3)[np.arange(5)], expected)
+
+
+def test_fashion_mnist_from_idx_files_is_pixel_exact_in_its_black_frame(tmp_path, caplog):
+    expected = fashion(tmp_path)
+    prepare.prepare("fashion_mnist", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+    assert "train-images-idx3-ubyte holds 30 images, and TFDS knows 60,000" in caplog.text
+    source = TfdsImages("fashion_mnist", "train", tmp_path / "tfds")
+    assert same_set(Images(source, 28, 1)[np.arange(30)], expected)
+    framed = Images(source, 32, 1, pad=True)[np.arange(30)]
+    assert same_set(framed, np.pad(expected, ((0, 0), (2, 2), (2, 2), (0, 0))))
+    assert len(TfdsImages("fashion_mnist", "test", tmp_path / "tfds")) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>", r"preparing it failed \(BadGzipFile: Not a gzipped file"),
+        (gzip.compress(b"<html>" * 9), r"train-images-idx3-ubyte is not an idx file of bytes with 3 axes"),
+        (gzip.compress(idx(np.zeros((30, 28, 28), np.uint8))[:-5]), r"holds 23,515 values of 23,520; download the archive"),
+        (gzip.compress(idx(np.zeros((29, 28, 28), np.uint8))), r"holds 29 images, and train-labels-idx1-ubyte 30 labels"),
+    ],
+    ids=["a page", "a packed page", "cut", "an image short"],
+)
+def test_a_damaged_idx_file_is_named(tmp_path, content, said):
+    fashion(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        prepare.prepare("fashion_mnist", str(tmp_path / "tfds"), str(tmp_path), check_archives=False)
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs the archives: apt-get install dataset-fashion-mnist")
+def test_the_real_archives_of_fashion_mnist(tmp_path):
+    """Read by the reader of the builder; the mean and the standard deviation are those that the field normalises with."""
+    paths = []
+    for kind in ("images-idx3", "labels-idx1"):
+        paths.append(tmp_path / kind)
+        paths[-1].write_bytes(gzip.decompress((DEBIAN / f"train-{kind}-ubyte.gz").read_bytes()))
+    examples = [example for _, example in raw_readers.READERS["fashion_mnist"](None, 60_000, *paths)]
+    assert np.bincount([example["label"] for example in examples]).tolist() == [6000] * 10
+    x = np.stack([example["image"] for example in examples])
+    assert x.shape == (60_000, 28, 28, 1)
+    np.testing.assert_allclose([x.mean() / 255, x.std(dtype=np.float64) / 255], [0.2860, 0.3530], atol=5e-5)
+    with pytest.raises(UserError, match=r"is not the archive that TFDS knows.*data\.check_archives=False"):  # packed anew
+        prepare.prepare("fashion_mnist", str(tmp_path / "tfds"), str(DEBIAN))
 
 
 def test_reading_and_preparing_import_no_tensorflow(cifar):

