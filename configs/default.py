@@ -66,6 +66,22 @@ def finetune(config: ml_collections.ConfigDict) -> None:
     config.evaluation.num_samples = 10_000
 
 
+def full_attack(config: ml_collections.ConfigDict) -> None:
+    """Sets the whole protocol of attacks on the trajectory, some hundred times the default's cost."""
+    config.evaluation.attack.update(
+        {
+            "samplers": ("ddim", "ddpm", "ddpm_fresh"),
+            "balls": ("linf", "l2"),
+            "times": (0.25, 0.5, 0.75),
+            "objectives": ("violation", "x0hat", "end"),
+            "kappas": (0.03, 0.1, 0.3, 1.0),
+            "pgd_steps": (20, 200),
+            "restarts": 5,
+            "draws": 20,
+        }
+    )
+
+
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
@@ -325,6 +341,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
     # features) | noise_levels (of samples and training set, without clean data) | denoising (quality of a round trip, over t*)
+    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
     evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
@@ -356,5 +373,33 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.cache_dir = evaluation.get_oneway_ref("cache_dir")  # folder: where the findings of its check are kept
     evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads; memorization: all
     evaluation.grid = 64  # images (or points / 30) in a figure
+
+    # attack: the network evaluations that these settings cost are in the log before it begins; `full_attack` sets the protocol
+    evaluation.attack = ml_collections.ConfigDict()
+    # ddim (eta = 0) | ddpm (the attacker knows the noise) | ddpm_fresh (it does not, and averages over draws of it)
+    evaluation.attack.samplers = ("ddim",)  # any of these, with attack.steps on sampling.grid
+    evaluation.attack.balls = ("linf",)  # linf | l2 (||delta||_2 <= kappa sigma sqrt(D)): any of these
+    # start (x_1) | time (one time, each of attack.times) | every (each step)
+    evaluation.attack.threats = ("start", "time", "every")  # any of these: where the state is shifted
+    evaluation.attack.times = (0.5,)  # time: t*, to the nearest time of the sampler
+    # violation (of equivariance, at each state) | x0hat (its distance to that of the path without attack) | end (the sample's)
+    evaluation.attack.objectives = ("x0hat", "end")  # any of these; the worst is taken for each example
+    evaluation.attack.kappas = (0.1, 0.3, 1.0)  # budgets of a shift, over sigma(t)
+    evaluation.attack.pgd_steps = (10,)  # ascent steps of PGD; with several the largest number gives the results
+    evaluation.attack.restarts = 1  # random starts of each ascent, of which the worst is taken
+    evaluation.attack.draws = 5  # ddpm_fresh: draws of the noise, and as many others on which the attack is judged
+    evaluation.attack.steps = 10  # sampling steps
+    evaluation.attack.examples = 64  # samples that are attacked
+    evaluation.attack.batch_size = 64  # of them at once
+    evaluation.attack.huge = 10.0  # a budget over sigma(t) that must break every model, or the attack is not believed
+    evaluation.local_gain = ml_collections.ConfigDict()
+    evaluation.local_gain.levels = 16  # noise levels, even in the logarithm from the schedule's least to its largest
+    evaluation.local_gain.iterations = 20  # steps of the power iteration
+    evaluation.local_gain.examples = 64  # samples that are noised
+    evaluation.few_steps = ml_collections.ConfigDict()
+    evaluation.few_steps.samplers = ("ddpm", "ddim", "heun", "dpm_solver_2m")  # any names; a name of sampling.method
+    evaluation.few_steps.steps = (5, 10, 20, 50)  # of each sampler
+    evaluation.few_steps.metric = ""  # a number of evaluation.metrics; "": w2, fd_FEATURES or noise_energy, the first there is
+    evaluation.few_steps.num_samples = 1000  # samples of each point
 
     return with_variant(config, variant).lock()  # a key that is not above is an error, in other files too

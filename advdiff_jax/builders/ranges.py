@@ -158,6 +158,20 @@ RANGES = {
     "evaluation.nearest_k": _COUNT,
     "evaluation.max_neighbours": _COUNT,
     "evaluation.features_batch": _COUNT,
+    "evaluation.attack.times": "(0, 1)",
+    "evaluation.attack.kappas": _POSITIVE,
+    "evaluation.attack.pgd_steps": _COUNT,
+    "evaluation.attack.restarts": _COUNT,
+    "evaluation.attack.draws": _COUNT,
+    "evaluation.attack.steps": _COUNT,
+    "evaluation.attack.examples": "[2, inf)",
+    "evaluation.attack.batch_size": _COUNT,
+    "evaluation.attack.huge": _POSITIVE,
+    "evaluation.local_gain.levels": "[2, inf)",
+    "evaluation.local_gain.iterations": _COUNT,
+    "evaluation.local_gain.examples": _COUNT,
+    "evaluation.few_steps.steps": _COUNT,
+    "evaluation.few_steps.num_samples": "[2, inf)",
 }
 
 
