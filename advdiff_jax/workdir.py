@@ -83,6 +83,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def write_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Writes a config as `read_config` reads it."""
+    write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+
+
 def read_results(path: pathlib.Path) -> dict[str, float]:
     """Returns name -> number of a results.json, under today's names."""
     results = json.loads(path.read_text())
@@ -182,7 +187,7 @@ def claim(
             if workdir.is_dir() and any(child.name not in previews for child in workdir.iterdir()):
                 raise UserError(f"{workdir} is not empty and holds no run: name another --workdir")
             workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+            write_config(path, config)
             return workdir
         theirs = read_config(path)
     except OSError as error:
@@ -203,7 +208,7 @@ def claim(
         return workdir
     out = evaluation_folder(mine, theirs, workdir)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+    write_config(out / "config.json", config)
     return out
 
 
@@ -249,7 +254,7 @@ def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             os.replace(workdir / "results.json", workdir / f"results-{theirs['train.steps']}.json")
         if changed:
             shutil.copy2(path, workdir / f"config-{len([*workdir.glob('config-*.json')]) + 1}.json")
-        write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+        write_config(path, config)
 
 
 def _check_longer(mine, theirs, workdir):

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import cache, workdir
-from advdiff_jax.builders import metrics
+from advdiff_jax.builders import metrics, words
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.registry import as_user_error
@@ -126,5 +126,8 @@ def _write(config, data, samples, found, left_out, out):
         report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
     ]
     summary = f"{len(samples):,} images of {config.evaluation.samples}, against the data of {config.name}."
-    report.write_report(out / "report.html", f"{config.name}: given samples", summary, sections)
+    facts = [("Data", words.describe_data(config, data.train)), ("Samples", f"given: {config.evaluation.samples}")]
+    workdir.write_json(out / "setup.json", dict(facts))
+    workdir.write_config(out / "config.json", config)
+    report.write_report(out / "report.html", f"{config.name}: given samples", summary, sections, facts)
     workdir.write_json(out / "results.json", results)

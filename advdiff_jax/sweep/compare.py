@@ -21,8 +21,11 @@ from advdiff_jax.sweep.curves import Finished
 from advdiff_jax.sweep.run import moments
 from advdiff_jax.training import parallel
 
-# Keys of `evaluation` that change no number, and those that only choose which numbers there are.
-HARMLESS = {"metrics", "diagnostics", "seed", "grid", "cache_dir", "field_levels", "overfitting_ratio"}
+# Keys of `evaluation` that change no number, and those that only choose which numbers there are, or of which samples.
+HARMLESS = {
+    *("metrics", "diagnostics", "samples", "seed", "grid", "cache_dir", "field_levels"),
+    *("features_batch", "bootstrap", "overfitting_ratio"),
+}
 COSTS = ("network_evaluations", "train_seconds")  # of those that rank no run, these stand in the table
 
 

@@ -33,6 +33,13 @@ IMAGES_OF_ROW = 5  # of a side-by-side figure
 IMAGE_SIDE, LABEL_HEIGHT, MARGIN, BARS_WIDTH = 0.68, 0.27, 0.08, 1.7  # of a side-by-side figure, inches
 
 
+def with_own_error(numbers: dict[str, Moments], name: str) -> Moments:
+    """Returns a number of a run; with one seed its deviation is NAME_std, the measure's own standard error, if it has one."""
+    found = numbers[name]
+    own = numbers.get(f"{name}_std")
+    return found._replace(std=own.mean) if found.n == 1 and own is not None else found
+
+
 def split(label: str) -> tuple[str, str]:
     """Splits a label into (group, member); a run without a group has the group ""."""
     group, slash, member = label.rpartition("/")
@@ -91,7 +98,8 @@ def bars(table: Table, metrics: list[str]) -> Figure:
         figure.delaxes(axes)
     rows = np.arange(len(labels))
     for axes, name in zip(panels, shown, strict=False):
-        cells = [table[label].get(name, Moments(np.nan, np.nan, 0)) for label in labels]
+        absent = Moments(np.nan, np.nan, 0)
+        cells = [with_own_error(table[label], name) if name in table[label] else absent for label in labels]
         means, errors, _ = np.array(cells, float).T
         errors = np.nan_to_num(errors)
         axes.barh(rows, means, xerr=errors if errors.any() else None, color=INK, ecolor="0.3", capsize=2)

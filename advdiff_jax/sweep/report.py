@@ -104,11 +104,12 @@ def best_of(table: Table, metric: str) -> Callable[[dict[str, str]], str | None]
 
 
 def _cell(found):
-    return report.number(found.mean) if found.n == 1 else f"{report.number(found.mean)} ± {found.std:.2g}"
+    is_alone = found.n == 1 and not found.std > 0.0
+    return report.number(found.mean) if is_alone else f"{report.number(found.mean)} ± {found.std:.2g}"
 
 
 def rows(config: ml_collections.ConfigDict, table: Table, paper: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
-    """Returns all runs by all metrics, heads first; several seeds give "mean ± standard deviation".
+    """Returns all runs by all metrics, heads first; several seeds give "mean ± standard deviation", one its own error.
 
     Args:
         config: names the metrics.
@@ -121,7 +122,7 @@ def rows(config: ml_collections.ConfigDict, table: Table, paper: dict[str, dict[
     found = [["run", "n", *(name + kind for name, kind in columns)]]
     for label, numbers in table.items():
         printed = {name: report.number(value) for name, value in paper.get(label, {}).items()}
-        measured = {name: _cell(value) for name, value in numbers.items()}
+        measured = {name: _cell(figures.with_own_error(numbers, name)) for name in numbers}
         cells = [(printed if kind else measured).get(name, "") for name, kind in columns]
         found.append([label, str(max(one.n for one in numbers.values())), *cells])
     return found
@@ -153,7 +154,9 @@ def compact(table: Table, metric: str, bold=lambda text: f"**{text}**") -> list[
         return []
     found = [[metric, *groups], *([member] for member in members)]
     for group, labels in groups.items():
-        cells = {member: table[label][metric] for member, label in labels.items() if metric in table[label]}
+        cells = {
+            member: figures.with_own_error(table[label], metric) for member, label in labels.items() if metric in table[label]
+        }
         first = best_of(table, metric)(figures.rivals(table, metric, group, labels))
         for row, member in zip(found[1:], members, strict=True):
             text = _cell(cells[member]) if member in cells else ""
@@ -213,7 +216,8 @@ def write(
     shown = {kind: _save(plots, FIGURES[kind](config, table, finished)) for kind in config.figures} if table else {}
     side_by_side = shown.pop("side_by_side", [])
     curved = shown.pop("curves", [])
-    notes = [f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation."] if len(config.seeds) > 1 else []
+    several = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation."
+    notes = [several if len(config.seeds) > 1 else "One seed; ± is the standard error that a measure states of itself."]
     notes += [f"The paper's numbers: {published.SOURCE}."] if any(paper.values()) else []
     joint = [compact(table, name, _bold) for name in config.metrics] if by_metric else []
     meaning = {name: output_of(name).meaning for name in config.metrics}

@@ -26,7 +26,7 @@ def run(path, variant="ddpm", results=RESULTS, data=b"same", **changes):
     config.update_from_flattened_dict(changes)
     for name in ("plots", "samples"):
         (path / name).mkdir(parents=True)
-    workdir.write_json(path / "config.json", {"schema": workdir.SCHEMA, **json.loads(config.to_json_best_effort())})
+    workdir.write_config(path / "config.json", config)
     workdir.write_json(path / "results.json", results)
     workdir.write_json(path / "data.json", {"kind": "array", "sha256": data.hex()})
     workdir.write_json(path / "setup.json", {"Data": "digits", "Objective": variant})
