@@ -4,7 +4,7 @@ One half of a clean set is the reference. The other half is damaged and measured
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ml_collections
@@ -87,19 +87,19 @@ def frechet(network: FeatureNetwork) -> Measure:
     return compute
 
 
-def measures_of(data: Set, cache_dir: str = "") -> dict[str, Measure]:
-    """Returns the measures by name: FD in each network that takes these images, and noise energy."""
+def measures_of(data: Set, features: Sequence[str], cache_dir: str = "") -> dict[str, Measure]:
+    """Returns the measures by name: FD in those of the named networks that take these images, and noise energy."""
     shape = data.images.shape[1:]
     section = ml_collections.ConfigDict({"cache_dir": cache_dir})
-    networks = {name: spec.build(section) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
+    networks = {name: FEATURES[name].build(section) for name in features if FEATURES[name].shape in (None, shape)}
     quiet = int(DIRECTIONS * np.prod(shape))
     energy = {"noise_energy": lambda reference, sets: noise_energy(sets, reference, quiet)}
     return {f"fd_{name}": frechet(network) for name, network in networks.items()} | energy
 
 
-def measure(data: Set, cache_dir: str = "", splits: int = SPLITS) -> dict[str, dict[str, list[list[float]]]]:
+def measure(data: Set, features: Sequence[str], splits: int = SPLITS) -> dict[str, dict[str, list[list[float]]]]:
     """Computes measure -> damage -> values [strength][split]."""
-    measures = measures_of(data, cache_dir)
+    measures = measures_of(data, features)
     found = {name: {damage: [[] for _ in row[1]] for damage, row in DAMAGES.items()} for name in measures}
     for split in range(splits):
         rng = np.random.default_rng(split)
@@ -153,8 +153,11 @@ def main() -> None:
     """Prints the table, and draws docs/measures.png, or what --out names."""
     parser = benchmarks.parser("measures", __doc__)
     parser.add_argument("--out", type=pathlib.Path, default=PAGE, help="the picture")
+    parser.add_argument(
+        "--features", nargs="+", choices=list(FEATURES), default=list(FEATURES), help="networks; all by default"
+    )
     args = parser.parse_args()
-    found = {name: measure(load()) for name, load in SETS.items()}
+    found = {name: measure(load(), args.features) for name, load in SETS.items()}
     draw(found).savefig(args.out)
     benchmarks.show("measures", table_of(found), args.json)
 

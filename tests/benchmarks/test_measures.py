@@ -29,9 +29,8 @@ def test_the_damages_are_what_they_say(digits):
 
 
 def test_energy_sees_noise_and_the_classifier_of_digits_sees_blur_and_lost_modes(digits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measures, "FEATURES", {"digits_cnn": measures.FEATURES["digits_cnn"]})  # the others take long
     small = measures.Set(digits.images[:600], digits.groups[:600])
-    found = measures.measure(small, splits=1)
+    found = measures.measure(small, ["digits_cnn"], splits=1)
     assert found.keys() == {"fd_digits_cnn", "noise_energy"}
 
     def ratio(name, damage, strength):  # over the undamaged half
@@ -43,7 +42,7 @@ def test_energy_sees_noise_and_the_classifier_of_digits_sees_blur_and_lost_modes
     assert ratio("noise_energy", "lost modes", 3) == pytest.approx(1.0, abs=0.15)
 
     monkeypatch.setattr(measures, "SETS", {"digits": lambda: small})
-    monkeypatch.setattr(measures, "measure", lambda data: found)
+    monkeypatch.setattr(measures, "measure", lambda data, features: found)
     monkeypatch.setattr("sys.argv", ["measures", "--json", "--out", str(tmp_path / "measures.png")])
     measures.main()
     shown = json.loads(capsys.readouterr().out)["measures"]
