@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import denoising, noise_levels, similarity
+from advdiff_jax.builders import attack, denoising, few_steps, local_gain, noise_levels, similarity
 from advdiff_jax.builders.data import known_noise_std
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
@@ -132,6 +132,9 @@ DIAGNOSTICS = {
         },
         reads=("evaluation.overfitting_ratio",),
     ),
+    "attack": attack.SPEC,
+    "local_gain": local_gain.SPEC,
+    "few_steps": few_steps.SPEC,
     "similarity": similarity.SPEC,
     "noise_levels": noise_levels.SPEC,
     "denoising": denoising.SPEC,

@@ -11,17 +11,15 @@ import ml_collections
 import numpy as np
 import optax
 
-from advdiff_jax import rng
+from advdiff_jax.builders.draw import build_draw
 from advdiff_jax.builders.objectives import build_denoising, build_objective, build_variance_loss, objective_spec
-from advdiff_jax.builders.process import build_process, build_sampler
+from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import Choice, as_user_error, build
 from advdiff_jax.builders.steps import build_step_schedule, measured_steps, weight_ramp
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import UserError
 from advdiff_jax.networks import unet
 from advdiff_jax.networks.mlp import MLP
-from advdiff_jax.sampling.final import final_denoise
-from advdiff_jax.sampling.sample import prior
 from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.step import make_train_step
 from advdiff_jax.training.step_schedule import StepSchedule
@@ -85,9 +83,6 @@ LEARNING_RATES = {
     ),
     "cosine": Choice(lambda c: optax.schedules.warmup_cosine_decay_schedule(0.0, c.learning_rate, c.warmup_steps, c.steps)),
 }
-
-
-FINAL = 0x66696E61  # folded into a sample's key for its final step, so that the steps before keep their draws
 
 
 class Experiment(NamedTuple):
@@ -183,7 +178,7 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
         UserError: an unknown name or a bad value.
     """
     process, network = build_process(config), build_network(config)
-    solve = build_sampler(config, process.schedule, objective_spec(config).lowest_noise(config))
+    draw = build_draw(config, process, shape)
 
     def init(key):
         return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,)))["params"]
@@ -203,21 +198,11 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
     def model(params):
         return Model(process.schedule, process.denoiser(functools.partial(evaluate_network, params)))
 
-    def draw(params, keys):
-        c, predict = config.sampling, functools.partial(evaluate_network, params)
-        denoise = process.denoiser(predict, clip=c.clip or None)
-        start_keys, step_keys = rng.split(keys, 2)
-        samples = solve(denoise, step_keys, prior(start_keys, shape, process.schedule.prior_std))
-        if not c.final_denoise:
-            return samples
-        std, level = c.final_denoise, c.final_level or 0.5 * c.final_denoise
-        final_keys = rng.fold_in(keys, FINAL)
-        cleaned = final_denoise(process.schedule, process.denoiser(predict), final_keys, samples, std, level, c.final_draws)
-        return jnp.clip(cleaned, -c.clip, c.clip) if c.clip else cleaned
-
     step_schedule = build_step_schedule(config, config.train.steps)
     steps = _build_steps(config, apply_train, evaluate_network, process, step_schedule)
     with as_user_error(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # refuses a shape that the network does not take
-    sampler = parallel.parallel_sampler(draw, config.sampling.batch_size)
+    sampler = parallel.parallel_sampler(
+        lambda params, keys: draw(functools.partial(evaluate_network, params), keys), config.sampling.batch_size
+    )
     return Experiment(init, step_schedule, steps, build_optimizer(config), sampler, evaluate_network, model)

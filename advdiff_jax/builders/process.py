@@ -94,22 +94,30 @@ class SamplerSpec(NamedTuple):
         reads: keys of the config that it reads and other samplers may not.
         stochastic: section `sampling` -> whether it draws noise.
         linear: a linear denoiser makes its samples linear in x_1 and the noise, so `--mode=gain` has a curve for it.
+        evaluations: (section `sampling`, number of steps) -> network evaluations per sample; None: an adaptive solver's.
     """
 
     build: Callable[..., Callable]
     reads: tuple[str, ...]
     stochastic: Callable[[ml_collections.ConfigDict], bool]
     linear: bool = True
+    evaluations: Callable[[ml_collections.ConfigDict, int], int] | None = None
 
 
-def on_grid(rule: Callable, stochastic: Callable, reads: tuple[str, ...] = (), linear: bool = True) -> SamplerSpec:
+def on_grid(
+    rule: Callable,
+    stochastic: Callable,
+    reads: tuple[str, ...] = (),
+    linear: bool = True,
+    evaluations: Callable = lambda c, n: n,
+) -> SamplerSpec:
     """Builds the spec of a step rule on the grid of the config: rule(section, schedule, number of steps) -> `steps.Step`."""
 
     def build(c, schedule, times):
         found = times()
         return functools.partial(sample, times=found, step=rule(c, schedule, len(found) - 1))
 
-    return SamplerSpec(build, ("sampling.grid", *reads), stochastic, linear)
+    return SamplerSpec(build, ("sampling.grid", *reads), stochastic, linear, evaluations)
 
 
 def _edm(c, schedule, num_steps, order):
@@ -133,9 +141,15 @@ SAMPLERS = {
         lambda c: True,
         reads=("sampling.snr", "sampling.corrections"),
         linear=False,  # the length of a correction depends on the state
+        evaluations=lambda c, n: n * (1 + c.corrections),
     ),
     "euler": on_grid(functools.partial(_edm, order=1), lambda c: c.churn > 0, reads=_CHURN),
-    "heun": on_grid(functools.partial(_edm, order=2), lambda c: c.churn > 0, reads=_CHURN),
+    "heun": on_grid(
+        functools.partial(_edm, order=2),
+        lambda c: c.churn > 0,
+        reads=_CHURN,
+        evaluations=lambda c, n: 2 * n - 1,  # the last step is Euler's
+    ),
     "dpm_solver_2m": on_grid(lambda c, schedule, n: steps.dpm_solver_2m(schedule), lambda c: False),
     "ode": SamplerSpec(_ode, ("sampling.rtol", "sampling.atol"), lambda c: False),
 }

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import pretrained
+from advdiff_jax.builders import attack, pretrained
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
@@ -59,6 +59,11 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "evaluation.metrics": METRICS,
     "evaluation.diagnostics": DIAGNOSTICS,
     "evaluation.features": FEATURES,
+    "evaluation.attack.samplers": attack.SAMPLERS,
+    "evaluation.attack.balls": BALLS,
+    "evaluation.attack.threats": attack.THREATS,
+    "evaluation.attack.objectives": attack.OBJECTIVES,
+    "evaluation.few_steps.samplers": SAMPLERS,
 }
 
 
