@@ -15,6 +15,7 @@ from advdiff_jax.builders.process import SAMPLERS, build_process, build_times
 from advdiff_jax.builders.registry import as_user_error, lookup
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument, UserError
+from advdiff_jax.evaluation import curves as panels
 from advdiff_jax.evaluation import denoising, figures, lpips, report
 
 SHOWN = 8  # examples in the figure
@@ -40,7 +41,12 @@ def _denoising(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> D
         f"{name}_{measure}": value for name, values in found.items() for measure, value in values.items()
     }
     levels = np.array(list(judged))
-    workdir.write_json(inputs.plots / "denoising.json", {"level": levels.tolist(), **curves, "rivals": rivals})
+    drawn = [
+        panels.Panel(name, "sigma / alpha at t*", name, {"round trip": panels.Series(levels, values)}, "log")
+        for name, values in curves.items()
+    ]
+    stored = {"level": levels.tolist(), **curves, "rivals": rivals, **panels.as_json(drawn)}
+    workdir.write_json(inputs.plots / "denoising.json", stored)
     denoising.draw(levels, curves, {"dirty image": rivals["dirty"], "non-local means": rivals["nl_means"]}).savefig(
         inputs.plots / "denoising.png"
     )

@@ -8,6 +8,7 @@ import pytest
 from advdiff_jax import workdir
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import figures as single
+from advdiff_jax.evaluation.curves import Panel, Series, as_json
 from advdiff_jax.sweep import compare, setups
 from configs import default, digits
 
@@ -31,7 +32,7 @@ def run(path, variant="ddpm", results=RESULTS, data=b"same", **changes):
     workdir.write_json(path / "data.json", {"kind": "array", "sha256": data.hex()})
     workdir.write_json(path / "setup.json", {"Data": "digits", "Objective": variant})
     gains = [float(results["noise_energy"]), 1.0]
-    workdir.write_json(path / "plots" / "gain.json", {"std": [0.1, 1.0], "gain": gains})
+    workdir.write_json(path / "plots" / "gain.json", as_json([Panel("gain", "x", "y", {"a": Series([0.1, 1.0], gains)})]))
     x = np.random.default_rng(0).standard_normal((6, 4, 4, 1)).astype(np.float32)
     np.savez(path / "plots" / "data.npz", dirty=x, clean=0.5 * x)
     np.save(path / "samples" / "step_3.npy", x)
