@@ -23,6 +23,7 @@ from advdiff_jax.builders.penalty import BALLS
 from advdiff_jax.builders.process import build_process, build_times
 from advdiff_jax.builders.registry import Choice, as_user_error, lookup_all
 from advdiff_jax.data import pixels
+from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import attack_checks, attacks, curves, report
 from advdiff_jax.evaluation.attack_checks import Curve
 from advdiff_jax.perturbation.adversarial import adversarial, step_length
@@ -96,8 +97,10 @@ def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.sampling.steps = c.steps
-    with as_user_error("config.evaluation.attack.steps"):
+    try:
         times = build_times(own, process.schedule, objective_spec(config).lowest_noise(config))
+    except UserError as error:
+        raise UserError(f"config.evaluation.attack.steps={c.steps}: {error}") from error
     denoise = process.denoiser(predict, clip=config.sampling.clip or None)
     finish = functools.partial(build_finish(config, process), predict)
     balls = lookup_all(BALLS, config, "evaluation.attack.balls")
