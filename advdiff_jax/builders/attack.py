@@ -87,6 +87,18 @@ class Setting(NamedTuple):
     fresh: bool
 
 
+def _check(c):
+    for key in ("samplers", "balls", "threats", "objectives", "kappas", "pgd_steps"):
+        if not c[key]:
+            raise UserError(f"config.evaluation.attack.{key}=() names nothing to attack with: set one at least")
+    if "time" in c.threats and not c.times:
+        raise UserError("config.evaluation.attack.times=(): the threat 'time' needs one at least")
+    if c.huge <= max(c.kappas):
+        raise UserError(
+            f"config.evaluation.attack.huge={c.huge:g} must exceed all of config.evaluation.attack.kappas={tuple(c.kappas)}"
+        )
+
+
 def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list[Setting]:
     """Builds every attacked sampler that `evaluation.attack` names.
 
@@ -94,6 +106,7 @@ def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list
         UserError: an unknown name or a bad value.
     """
     c, process = config.evaluation.attack, build_process(config)
+    _check(c)
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.sampling.steps = c.steps
@@ -187,62 +200,80 @@ def _distances(distance, dtype, found, strongest, kappas, clean) -> tuple[dict[f
     return values, reason
 
 
+class Result(NamedTuple):
+    """What one setting showed.
+
+    Attributes:
+        setting: the attacked sampler.
+        curve: displacement over method and budget.
+        distances: kappa -> distance of the attacked samples to clean data, at 0 of those without attack.
+        reason: why a distance is missing, or "".
+    """
+
+    setting: Setting
+    curve: Curve
+    distances: dict[float, float]
+    reason: str
+
+
+def _result(config, inputs, setting, distance):
+    c, shape = config.evaluation.attack, inputs.data.train.shape[1:]
+    kappas = sorted(c.kappas)
+    found = _attacked(config, setting, shape, build_process(config).schedule.prior_std)
+    methods = list(dict.fromkeys(method for method, _ in found))
+    clean = found[methods[0], kappas[0]].clean
+    judged = {key: one.displacement for key, one in found.items()}
+    curve = Curve(setting.name, kappas, c.huge, methods, judged, attack_checks.spread(clean))
+    log.info("attack: %s: %s", setting.name, curve.summary())
+    if distance is None:
+        return Result(setting, curve, {}, "the run's metrics have no distance to clean data")
+    return Result(setting, curve, *_distances(distance, inputs.data.train.dtype, found, methods[0], kappas, clean))
+
+
 def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Attacks the sampler under every threat and budget, checks the attacks, and draws the curves over the budget."""
     c = config.evaluation.attack
-    settings = build_settings(config, inputs.predict)
+    settings, distance = build_settings(config, inputs.predict), build_distance(config, inputs.data)
     log.info(
         "attack: %s network evaluations, on %d examples under %d threats; config.evaluation.attack sets them",
         f"{evaluations(config, settings):,}",
         c.examples,
         len(settings),
     )
-    shape, dtype = inputs.data.train.shape[1:], inputs.data.train.dtype
-    prior_std, kappas = build_process(config).schedule.prior_std, sorted(c.kappas)
-    distance = build_distance(config, inputs.data)
-    numbers, lines, panels, reasons, rows = {}, [], [], [], []
-    for setting in settings:
-        found = _attacked(config, setting, shape, prior_std)
-        methods = list(dict.fromkeys(method for method, _ in found))
-        clean = found[methods[0], kappas[0]].clean
-        judged = {key: one.displacement for key, one in found.items()}
-        curve = Curve(setting.name, kappas, c.huge, methods, judged, attack_checks.spread(clean))
-        lines += attack_checks.check(curve)
-        numbers |= curve.numbers()
-        values = {}
-        if distance is not None:
-            values, reason = _distances(distance, dtype, found, methods[0], kappas, clean)
-            reasons += [reason] if reason else []
-            numbers |= {f"attack_{setting.name}_{k:g}_{distance.name}": v for k, v in values.items() if np.isfinite(v)}
-        rows += curve.rows(values)
-        panels.append((setting, curve, values))
-        log.info("attack: %s: %s", setting.name, curve.summary())
-    failed = [line for line in lines if not line.holds]
-    numbers["attack_checks_failed"] = float(len(failed))
-    for line in lines:
-        log.info("attack: check: %s", line.text)
-    drawn = _panels(panels, distance)
-    workdir.write_json(inputs.plots / "attack.json", curves.as_json(drawn))
-    curves.draw(drawn).savefig(inputs.plots / "attack.png")
-    name = distance.name if distance else "distance"
-    head = ("threat", "kappa", *methods, "largest", name)
-    text = (
-        f"{c.examples} samples of {len(settings[0].target.path.times) - 1} steps, each under the worst of {c.restarts} "
-        f"restarts and the objectives {', '.join(c.objectives)}. Displacements are root mean squares over coordinates, in the "
-        "data's units; largest: of an example. "
-        + " ".join(f"{name} is left out: {reason}." for reason in dict.fromkeys(reasons))
-        + ("" if distance else "The run's metrics have no distance to clean data. ")
-    )
+    results = [_result(config, inputs, setting, distance) for setting in settings]
+    checks = [line for one in results for line in attack_checks.check(one.curve)]
+    for line in checks:
+        log.info("attack: check %s: %s", "holds" if line.holds else "FAILS", line.text)
+    numbers = {"attack_checks_failed": float(sum(not line.holds for line in checks))}
+    for one in results:
+        numbers |= one.curve.numbers()
+        values = {kappa: value for kappa, value in one.distances.items() if np.isfinite(value)}
+        numbers |= {f"attack_{one.setting.name}_{kappa:g}_{distance.name}": value for kappa, value in values.items()}
+    panels = _panels(results, distance)
+    workdir.write_json(inputs.plots / "attack.json", curves.as_json(panels))
+    curves.draw(panels).savefig(inputs.plots / "attack.png")
     image = report.image(inputs.plots / "attack.png", "Displacement of the samples over the budget.", wide=True)
-    checks = "\n".join(f"{'holds' if line.holds else 'FAILS'}  {line.text}" for line in lines)
-    section = report.Section("Attacks on the trajectory", text=text, table=[head, *rows], images=[image], pre=checks)
-    return Diagnosis(numbers, [section], attack_checks.warning(lines))
+    return Diagnosis(numbers, [_section(c, results, checks, distance, image)], attack_checks.warning(checks))
+
+
+def _section(c, results, checks, distance, image):
+    name = distance.name if distance else "distance"
+    reasons = dict.fromkeys(one.reason for one in results if one.reason)
+    text = (
+        f"{c.examples} samples of {len(results[0].setting.target.path.times) - 1} steps, each under the worst of {c.restarts} "
+        f"restarts and the objectives {', '.join(c.objectives)}. Displacements are root mean squares over coordinates, in the "
+        "data's units; largest: of an example. " + " ".join(f"{name} is left out: {reason}." for reason in reasons)
+    )
+    rows = [row for one in results for row in one.curve.rows(one.distances)]
+    table = [("threat", "kappa", *results[0].curve.methods, "largest", name), *rows]
+    said = "\n".join(f"{'holds' if line.holds else 'FAILS'}  {line.text}" for line in checks)
+    return report.Section("Attacks on the trajectory", text=text, table=table, images=[image], pre=said)
 
 
 def _panels(found, distance: Distance | None) -> list[curves.Panel]:
     """Returns a panel for each sampler and ball, a line for each threat and method; and one of the distances."""
     panels, distances = {}, {}
-    for setting, curve, values in found:
+    for setting, curve, values, _ in found:
         group, _, label = setting.name.rpartition("_")
         series = panels.setdefault(group, {})
         for method in curve.methods:

@@ -47,6 +47,9 @@ def _points(config):
         )
     if config.sampling.grid == "respaced":
         raise UserError("config.sampling.grid='respaced' ignores the number of steps: set uniform, log_snr or edm")
+    for key in ("samplers", "steps"):
+        if not config.evaluation.few_steps[key]:
+            raise UserError(f"config.evaluation.few_steps.{key}=() leaves no point to draw: set one at least")
     counts = sorted(config.evaluation.few_steps.steps)
     return {name: [(*_at(config, name, count), count) for count in counts] for name in specs}
 

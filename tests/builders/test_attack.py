@@ -123,6 +123,13 @@ def test_few_steps_are_the_metric_of_the_runs_own_samples(tmp_path):
         ),
         ("few_steps", {"metrics": ("likelihood",)}, r"few_steps\.metric='': no metric of config\.evaluation\.metrics has"),
         ("few_steps", {"few_steps.steps": (4, 2000)}, r"few_steps\.steps=2000: .*num_steps=2000 must be in \[1, 1000\]"),
+        ("few_steps", {"few_steps.steps": ()}, r"few_steps\.steps=\(\) leaves no point to draw: set one at least"),
+        ("attack", {"attack.kappas": ()}, r"attack\.kappas=\(\) names nothing to attack with: set one at least"),
+        (
+            "attack",
+            {"attack.huge": 0.4},
+            r"attack\.huge=0\.4 must exceed all of config\.evaluation\.attack\.kappas=\(0\.1, 0\.5\)",
+        ),
         ("attack", {"attack.steps": 2000}, r"^config\.evaluation\.attack\.steps=2000: .*num_steps=2000 must be in \[1, 1000\]"),
     ],
 )
