@@ -19,6 +19,7 @@ lint: .venv/installed
 crosscheck: .venv-crosscheck/installed .venv-crosscheck/pillow
 	PILLOW_SDIST=$$(echo .venv-crosscheck/pillow/*.tar.gz) \
 		.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py tests/crosscheck/check_interop.py \
+		tests/crosscheck/check_fidelity.py \
 		tests/crosscheck/check_images.py
 
 .venv-crosscheck/pillow: .venv-crosscheck/installed

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     for name in ("absl", "asyncio"):  # Orbax's running commentary; its errors are raised as well
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        _add_config(argv)
         _check_config_file(argv)
         if (opened := _launch(_parse(argv))) is not None:  # of several processes, some have nothing to show
             print(f"open {opened}")
@@ -64,6 +65,14 @@ def command() -> int:
     """Runs `main` as the installed console command `advdiff`, which has the configs beside this file."""
     sys.path.insert(0, str(_ROOT))  # as Python does for `python launch.py`: configs import each other
     return main(sys.argv)
+
+
+def _add_config(argv):
+    """Adds the defaults where a mode shows finished runs, each of which has a config of its own."""
+    given = [arg.lstrip("-") for arg in argv[1:]]
+    of_runs = any(f"mode={name}" in given for name, spec in modes.MODES.items() if spec.of_runs)
+    if of_runs and not any(arg.startswith("config=") for arg in given):
+        argv.insert(1, "--config=configs/default.py")
 
 
 def _check_config_file(argv):
@@ -151,6 +160,7 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path | None:
 
     from advdiff_jax import cache, workdir
     from advdiff_jax.builders.validate import resolve
+    from advdiff_jax.sweep import compare
     from advdiff_jax.sweep.run import run_all
     from advdiff_jax.training import parallel
 
@@ -166,6 +176,10 @@ def _launch(config: ml_collections.ConfigDict) -> pathlib.Path | None:
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         values = {f"config.{key}": value for key, value in workdir.flatten(config).items() if key not in workdir.HOST_KEYS}
         parallel.check_same({"--workdir": str(folder), "--mode": _MODE.value, "--shard": _SHARD.value, **values})
+        if modes.MODES[_MODE.value].of_runs:
+            if is_list:
+                raise UserError(f"--mode={_MODE.value} takes finished runs: leave out --config={config.name}, a list of runs")
+            return compare.run(resolve(config, overrides, modes.MODES, _MODE.value), folder)
         if is_list:
             return run_all(config, folder, _MODE.value, _SHARD.value, overrides)
         return modes.load(_MODE.value)(resolve(config, overrides, modes.MODES, _MODE.value), folder)

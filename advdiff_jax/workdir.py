@@ -83,6 +83,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def write_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Writes a config as `read_config` reads it."""
+    write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+
+
 def read_results(path: pathlib.Path) -> dict[str, float]:
     """Returns name -> number of a results.json, under today's names."""
     results = json.loads(path.read_text())
@@ -182,7 +187,7 @@ def claim(
             if workdir.is_dir() and any(child.name not in previews for child in workdir.iterdir()):
                 raise UserError(f"{workdir} is not empty and holds no run: name another --workdir")
             workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+            write_config(path, config)
             return workdir
         theirs = read_config(path)
     except OSError as error:
@@ -201,9 +206,22 @@ def claim(
         raise UserError(f"workdir {workdir} belongs to a run with another config: {', '.join(refused)}; {other}")
     if not evaluated:
         return workdir
-    out = workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in evaluated)
+    out = evaluation_folder(mine, theirs, workdir)
     out.mkdir(parents=True, exist_ok=True)
+    write_config(out / "config.json", config)
     return out
+
+
+def evaluation_folder(mine: dict[str, Any], theirs: dict[str, Any], workdir: pathlib.Path) -> pathlib.Path:
+    """Returns where the results of an evaluation go: the workdir, or evaluations/KEY=VALUE,... of what differs from the run.
+
+    Args:
+        mine: flat config of the evaluation.
+        theirs: flat config of the run.
+        workdir: of the run.
+    """
+    keys = sorted(key for key in (mine.keys() & theirs.keys()) - {*HOST_KEYS} if mine[key] != theirs[key])
+    return workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in keys) if keys else workdir
 
 
 def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -236,7 +254,7 @@ def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             os.replace(workdir / "results.json", workdir / f"results-{theirs['train.steps']}.json")
         if changed:
             shutil.copy2(path, workdir / f"config-{len([*workdir.glob('config-*.json')]) + 1}.json")
-        write_json(path, {"schema": SCHEMA, **json.loads(config.to_json_best_effort())})
+        write_config(path, config)
 
 
 def _check_longer(mine, theirs, workdir):

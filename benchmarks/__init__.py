@@ -19,7 +19,11 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns the seconds of a call: wall clock, and processor time of all threads, which other programs hardly disturb."""
+    """Returns the seconds of a call: wall clock, and processor time of all threads, which other programs hardly disturb.
+
+    It is the second of two calls: the first after a wait finds that the system has taken its memory away.
+    """
+    call()
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     return time.perf_counter() - wall, time.process_time() - cpu

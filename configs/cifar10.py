@@ -29,5 +29,7 @@ def get_config(variant=None):
     config.network.attention_resolutions = (16, 8)
     config.network.dropout = 0.3  # --dropout 0.3
     config.train.steps = 500_000  # cifar10_uncond_50M_500K
+    # Not for larger images: it needs the spectrum of all dimensions.
+    config.evaluation.metrics = (*config.evaluation.metrics, "noise_energy")
     config.evaluation.noise_directions = 1000  # of 3,072
     return with_variant(config, variant)

@@ -8,6 +8,9 @@ import ml_collections
 
 from configs.variants import with_variant
 
+# Metrics of fidelity in the features of `evaluation.features`, which all configs of real images name.
+FIDELITY = ("fd", "kid", "precision_recall", "density_coverage")
+
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     """Sets what the real data sets share: Improved-DDPM's network and training (openai/improved-diffusion, README), T = 1000.
@@ -35,7 +38,8 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.sampling.variance = "large"  # --sigma_small False; fewer steps leave noise then, as in the paper
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
-    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 
@@ -57,6 +61,8 @@ def finetune(config: ml_collections.ConfigDict) -> None:
     config.robust.warmup_steps = 0.1
     config.robust.cut = config.data.get_ref("noise_std") / 2
     config.sampling.steps = 1000
+    config.evaluation.metrics = (*FIDELITY, "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.num_samples = 10_000
 
 
@@ -169,6 +175,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.step_size = 0.25  # length of a step over the radius: 2.5 / attack_steps (Madry et al. 2018)
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
+
+    # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
+    config.compare = compare = ml_collections.ConfigDict()
+    compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...
+    compare.metrics = ()  # names in results.json that are compared; (): all that rank runs
 
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
@@ -318,13 +329,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.final_denoise = 0.0  # std of the noise in the data that a final step removes; 0: no final step
     sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
+    sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler
     sampling.ema_decay = 0.0  # the average that draws: a decay in train.more_ema_decays; 0: that of train.ema_decay
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | proximal_fd | memorization
+    # plane | subspace | wasserstein | score_error | likelihood | noise_energy | fd | kid | inception_score | precision_recall |
+    # density_coverage | proximal_fd | memorization
     evaluation.metrics = ("plane", "wasserstein", "score_error")  # any of these that the data allow
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
@@ -349,6 +362,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.reading_draws = 4  # noise_levels, proximal_fd: draws of the noise that is added for that reading
     evaluation.denoising_levels = (0.05, 0.1, 0.2, 0.4, 0.8)  # denoising: sigma / alpha at t*, to the nearest of the sampler
     evaluation.denoising_examples = 128  # denoising: corrupted images, held out where data.held_out allows
+    evaluation.samples = ""  # --mode=evaluate: folder, archive, .npy or .npz of images to judge instead of the run's samples
+    evaluation.reference = ""  # .npz of --mode=reference, pytorch-fid or ADM to compare with; "": the clean training images
+    evaluation.bootstrap = 20  # fd: draws of the samples for its standard error; 0: none
+    evaluation.nearest_k = 5  # precision_recall, density_coverage: neighbours of a ball; 3 in Kynkaanniemi et al. 2019
+    evaluation.max_neighbours = 10_000  # precision_recall, density_coverage: samples and clean examples; time is quadratic
+    evaluation.features_batch = 128  # images that the feature network sees at once, over all devices of a process
     # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
     evaluation.features = "digits_cnn"  # one of these: feature network of fd
     evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax

@@ -47,7 +47,9 @@ def get_config(variant=None):
     config.sampling.steps = 25
     config.sampling.clip = 1.0
     config.sampling.batch_size = 250
-    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.metrics = (*default.FIDELITY, "noise_energy", "memorization")
+    config.evaluation.features = "vgg16"
     config.evaluation.noise_directions = 300  # of 1,024
     config.evaluation.num_samples = 2000
+    config.evaluation.max_reference = 10_000  # clean and dirty images; VGG16 reads about 100 a second on a core
     return with_variant(config, variant)

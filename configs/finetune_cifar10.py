@@ -22,6 +22,6 @@ def get_config(variant=None):
     config.train.batch_size = 128
     config.train.learning_rate = 2e-5  # a tenth of DDPM's
     config.sampling.batch_size = 64
-    config.evaluation.metrics = ("noise_energy", "memorization")
+    config.evaluation.metrics = (*config.evaluation.metrics, "noise_energy")
     config.evaluation.noise_directions = 1000  # of 3,072
     return with_variant(config, variant)

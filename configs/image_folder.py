@@ -18,5 +18,4 @@ def get_config(variant=None):
     config.network.channel_mults = (1, 2, 3, 4)  # --image_size 64
     config.network.attention_resolutions = (16, 8)
     config.train.steps = 500_000
-    config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
     return with_variant(config, variant)

@@ -23,5 +23,4 @@ def get_config(variant=None):
     config.network.attention_resolutions = (16, 8)
     config.diffusion.schedule = "vp_linear"  # --noise_schedule linear
     config.train.steps = 1_200_000  # lsun_uncond_100M_1200K
-    config.evaluation.metrics = ("memorization",)  # noise_energy needs the spectrum of 12,288 dimensions
     return with_variant(config, variant)

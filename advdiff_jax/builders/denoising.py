@@ -15,7 +15,8 @@ from advdiff_jax.builders.process import SAMPLERS, build_process, build_times
 from advdiff_jax.builders.registry import as_user_error, lookup
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument, UserError
-from advdiff_jax.evaluation import denoising, figures, report
+from advdiff_jax.evaluation import curves as panels
+from advdiff_jax.evaluation import denoising, figures, lpips, report
 
 SHOWN = 8  # examples in the figure
 
@@ -29,8 +30,10 @@ def _denoising(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> D
         return Diagnosis({}, [report.Section("Denoising", text=f"Left out: none of the {whose} is corrupted.")])
     trips = _round_trips(config, inputs, dirty)
     means = denoising.nl_means(dirty)
-    rivals = {"dirty": denoising.quality(dirty, clean), "nl_means": denoising.quality(means, clean)}
-    judged = {level: denoising.quality(images, clean) for level, images in trips.items()}
+    perceptual = lpips.lpips(config.evaluation.cache_dir) if min(clean.shape[1:3]) >= lpips.SMALLEST else None
+    quality = functools.partial(denoising.quality, clean=clean, perceptual=perceptual)
+    rivals = {"dirty": quality(dirty), "nl_means": quality(means)}
+    judged = {level: quality(images) for level, images in trips.items()}
     curves = {measure: [found[measure] for found in judged.values()] for measure in rivals["dirty"]}
     best = max(judged, key=lambda level: judged[level]["psnr"])
     found = {"denoising": judged[best], **{f"denoising_{name}": numbers for name, numbers in rivals.items()}}
@@ -38,7 +41,12 @@ def _denoising(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> D
         f"{name}_{measure}": value for name, values in found.items() for measure, value in values.items()
     }
     levels = np.array(list(judged))
-    workdir.write_json(inputs.plots / "denoising.json", {"level": levels.tolist(), **curves, "rivals": rivals})
+    drawn = [
+        panels.Panel(name, "sigma / alpha at t*", name, {"round trip": panels.Series(levels, values)}, "log")
+        for name, values in curves.items()
+    ]
+    stored = {"level": levels.tolist(), **curves, "rivals": rivals, **panels.as_json(drawn)}
+    workdir.write_json(inputs.plots / "denoising.json", stored)
     denoising.draw(levels, curves, {"dirty image": rivals["dirty"], "non-local means": rivals["nl_means"]}).savefig(
         inputs.plots / "denoising.png"
     )
@@ -51,6 +59,8 @@ def _denoising(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> D
         f"{len(clean):,} corrupted images of the {whose} are diffused to t* and sampled back. The best t* is chosen on these "
         "images, which flatters it slightly."
     )
+    if perceptual is None:
+        text += f" LPIPS is left out: it needs {lpips.SMALLEST} x {lpips.SMALLEST} pixels or more."
     images = [
         report.image(inputs.plots / "denoising.png", "Quality against the clean image, over t*.", wide=True),
         report.image(inputs.plots / "denoising_examples.png", "The first of these images.", wide=True),
@@ -102,6 +112,7 @@ SPEC = DiagnosticSpec(
         "denoising_level": Output("noise level sigma / alpha at the t* of the best round trip", None),
         "denoising_psnr": Output("PSNR against the clean image after the best round trip, dB", "highest"),
         "denoising_ssim": Output("SSIM after the same round trip", "highest"),
+        "denoising_lpips": Output("LPIPS on AlexNet after the same round trip", "lowest"),
         "denoising_dirty_*": Output("the same measure of the dirty image itself", None),
         "denoising_nl_means_*": Output("the same measure after non-local means, which need no model", None),
     },

@@ -20,6 +20,7 @@ from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import build
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import curves as panels
 from advdiff_jax.evaluation import gain_figure, overfitting, principal_directions, report
 from advdiff_jax.objectives.denoising import no_variance
 
@@ -52,7 +53,10 @@ def _gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagno
         numbers["gain_error"] = float(np.sqrt(np.mean(error**2)))
         warning = _near_the_data(closed_form.noise_floor, stds[0])
     gain_figure.draw_measured(stds, gains, curves, known_noise_std(config)).savefig(inputs.plots / "gain.png")
-    workdir.write_json(inputs.plots / "gain.json", {"std": stds.tolist(), "gain": gains.tolist()})
+    axes = "gain", "standard deviation of the training data in a direction", "that of the samples over it"
+    panel = panels.Panel(*axes, {"samples": panels.Series(stds, gains)}, "log")
+    drawn = {"std": stds.tolist(), "gain": gains.tolist(), **panels.as_json([panel])}
+    workdir.write_json(inputs.plots / "gain.json", drawn)
     caption = "Gain of the samples on each principal direction of the training data, and that of a linear model."
     image = report.image(inputs.plots / "gain.png", caption, wide=True)
     section = report.Section("Gain", text=f"{text} Warning: {warning}." if warning else text, images=[image])

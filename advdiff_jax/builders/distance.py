@@ -53,6 +53,7 @@ def build_distance(config: ml_collections.ConfigDict, data: Data, wanted: str = 
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.evaluation.metrics = (metric,)
+        own.evaluation.bootstrap = 0  # a curve needs no error of each of its points
 
     def of(samples):
         found = evaluate(own, data, samples, None)

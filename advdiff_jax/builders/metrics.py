@@ -8,9 +8,10 @@ import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders import fidelity as feature_metrics
 from advdiff_jax.builders import memorization, proximal
 from advdiff_jax.builders.data import Data
-from advdiff_jax.builders.features import build_vectors, check_features
+from advdiff_jax.builders.features import build_vectors
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error, lookup, lookup_all
@@ -30,14 +31,16 @@ class EvalInputs(NamedTuple):
         data: what the model was trained on, and the clean truth.
         clean: () -> N clean examples, another draw at each call.
         reference: a data set -> at most `evaluation.max_reference` of its examples, as floats.
-        model: what drew the samples.
+        model: what drew the samples; None: not known, as of a folder of images.
+        features: () -> features of samples, reference and training set.
     """
 
     samples: np.ndarray
     data: Data
     clean: Callable[[], np.ndarray]
     reference: Callable[[pixels.Examples], np.ndarray]
-    model: Model
+    model: Model | None
+    features: Callable[[], feature_metrics.FeatureSets] = lambda: None
 
 
 class MetricSpec(NamedTuple):
@@ -48,12 +51,18 @@ class MetricSpec(NamedTuple):
         outputs: name of a number -> `Output`; "*" in a name stands for any characters.
         requires: (config, `Data`) -> None; raises InvalidArgument where the data do not have what the metric needs.
         reads: keys of the config that it reads and other metrics may not.
+        note: (config, `EvalInputs`) -> what was compared with what, said beside each of its numbers.
+        has_features: whether it asks for `EvalInputs.features`.
+        needs_model: whether it asks for `EvalInputs.model`.
     """
 
     compute: Callable[[ml_collections.ConfigDict, EvalInputs], dict[str, float]]
     outputs: dict[str, Output]
     requires: Callable[[ml_collections.ConfigDict, Data], None] = lambda config, data: None
     reads: tuple[str, ...] = ()
+    note: Callable[[ml_collections.ConfigDict, EvalInputs], str] = lambda config, inputs: ""
+    has_features: bool = False
+    needs_model: bool = False
 
 
 def true_distribution(config: ml_collections.ConfigDict) -> exact.Distribution | None:
@@ -73,10 +82,11 @@ def check_metrics(config: ml_collections.ConfigDict, data: Data) -> None:
 
 
 class Evaluated(NamedTuple):
-    """Numbers by name, and the reason of each metric or diagnostic that failed."""
+    """Numbers by name, the reason of each metric or diagnostic that failed, and what is said beside a number."""
 
     numbers: dict[str, float]
     failures: dict[str, str]
+    notes: dict[str, str]
 
 
 def evaluate(
@@ -95,17 +105,24 @@ def evaluate(
         UserError: an unknown metric.
     """
     rng = np.random.default_rng(config.evaluation.seed)  # runs of one seed are compared with the same clean draws
+    specs, found = lookup_all(METRICS, config, "evaluation.metrics"), Evaluated({}, {}, {})
+    features = functools.lru_cache(functools.partial(feature_metrics.feature_sets, config, data, samples, share))
     inputs = EvalInputs(
         samples,
         data,
         clean=lambda: data.source.clean(rng, len(samples)),
         reference=lambda examples: pixels.evenly_spaced(examples, config.evaluation.max_reference),
         model=model,
+        features=features,
     )
-    found = Evaluated({}, {})
-    for name, spec in list(lookup_all(METRICS, config, "evaluation.metrics").items())[share[0] :: share[1]]:
+    if share[1] > 1 and any(spec.has_features for spec in specs.values()):
+        failures.attempt("features", features, {})  # all processes take part, whichever metrics are theirs
+    for name, spec in list(specs.items())[share[0] :: share[1]]:
         numbers = failures.attempt(name, functools.partial(spec.compute, config, inputs), found.failures) or {}
-        found.numbers.update(failures.finite(numbers, found.failures))
+        numbers = failures.finite(numbers, found.failures)
+        found.numbers.update(numbers)
+        if numbers and (note := spec.note(config, inputs)):
+            found.notes.update(dict.fromkeys(numbers, note))
     return found
 
 
@@ -190,24 +207,25 @@ def _needs_directions(config, data):
         raise InvalidArgument(f"evaluation.noise_directions={wanted} exceeds the {dimension} dimensions of the data")
 
 
-def _frechet(config, inputs):
-    name, network = config.evaluation.features, build_vectors(config)
-    sets = (inputs.samples, inputs.reference(inputs.data.source.train), inputs.reference(inputs.data.train))
-    samples, clean, dirty = map(network, sets)
-    return {
-        f"fd_{name}": fidelity.frechet_distance(samples, clean),
-        f"fd_{name}_dirty": fidelity.frechet_distance(dirty, clean),
-    }
-
-
-def _needs_features(config, data):
-    check_features(config, tuple(data.train.shape[1:]))
+def _needs_covariance(config, data):
+    feature_metrics.check(config, data, needs_covariance=True)
 
 
 def _with_references(outputs: dict[str, Output]) -> dict[str, Output]:
     """Adds NAME_dirty and NAME_clean for each name: the same numbers for the training data and for clean data."""
     dirty = {f"{name}_dirty": Output(f"{name} of the training data", None) for name in outputs}
     return outputs | dirty | {f"{name}_clean": Output(f"{name} of clean data", None) for name in outputs}
+
+
+def _fidelity(name, compute, reads=(), requires=feature_metrics.check):
+    return MetricSpec(
+        compute,
+        feature_metrics.OUTPUTS[name],
+        requires,
+        reads=(*feature_metrics.FEATURE_KEYS, *reads),
+        note=feature_metrics.note,
+        has_features=True,
+    )
 
 
 METRICS = {
@@ -256,6 +274,7 @@ METRICS = {
         },
         requires=_needs_distribution,
         reads=("evaluation.score_range", "evaluation.score_levels"),
+        needs_model=True,
     ),
     "likelihood": MetricSpec(
         _likelihood,
@@ -264,6 +283,7 @@ METRICS = {
             *(f"evaluation.likelihood_{key}" for key in ("points", "probes", "bin")),
             *("sampling.rtol", "sampling.atol"),
         ),
+        needs_model=True,
     ),
     "noise_energy": MetricSpec(
         _noise_energy,
@@ -279,22 +299,15 @@ METRICS = {
         requires=_needs_directions,
         reads=("evaluation.noise_directions",),
     ),
-    "fd": MetricSpec(
-        _frechet,
-        {
-            "fd_*_dirty": Output("Fréchet distance of the training data to clean data", None),
-            "fd_digits_cnn": Output(
-                "Fréchet distance to clean data in the features of a digit classifier, which hardly sees noise"
-            ),
-            "fd_*": Output("Fréchet distance to clean data in the features of the network that the name gives"),
-        },
-        requires=_needs_features,
-        reads=("evaluation.features",),
-    ),
+    "fd": _fidelity("fd", feature_metrics.frechet, ("evaluation.bootstrap",), _needs_covariance),
+    "kid": _fidelity("kid", feature_metrics.kernel),
+    "inception_score": _fidelity("inception_score", feature_metrics.score),
+    "precision_recall": _fidelity("precision_recall", feature_metrics.precision_recall, feature_metrics.NEIGHBOURS),
+    "density_coverage": _fidelity("density_coverage", feature_metrics.density_coverage, feature_metrics.NEIGHBOURS),
     "proximal_fd": MetricSpec(
         lambda config, inputs: proximal.compute(config, inputs, build_vectors(config)),
         proximal.OUTPUTS,
-        requires=_needs_features,
+        requires=feature_metrics.check,
         reads=proximal.READS,
     ),
     "memorization": MetricSpec(memorization.compute, memorization.OUTPUTS),

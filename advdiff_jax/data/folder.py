@@ -85,7 +85,17 @@ def image_folder(
     _warn_of_small_range(path, where, used, findings)
     _log_summary(where, used, findings, size, channels)
     records = (Members if used[0].archive else Files)(base, used)
-    return Images(records, size, channels, crop, on_bad, values, inventory.table(), pad)
+    return Images(
+        records,
+        size,
+        channels,
+        crop,
+        on_bad,
+        values,
+        inventory.table(),
+        pad,
+        {tuple(findings[entry.name]["size"]) for entry in used},
+    )
 
 
 def _why_not(path):

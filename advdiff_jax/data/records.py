@@ -1,7 +1,7 @@
 """Encoded images (files, records) as a data set: `Images` reads, decodes, crops and resizes them on access."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +84,7 @@ class Images:
         on_bad: "fail" raises an error for an image that cannot be read or decoded; "skip" uses the next good image instead,
             and each process warns once per bad image.
         value_range: values that become black and white in files deeper than 8 bits, see `decoding.decode`.
+        sizes: (width, height) of the images as they are stored; empty: not looked at.
         inventory: rows of the table of files that are used, left out and refused, heads first; () for other sets.
         pad: whether a smaller image gets a black border, see `fit`.
 
@@ -101,13 +102,14 @@ class Images:
         value_range: tuple[float, float] | None = None,
         inventory: Sequence[Sequence[str]] = (),
         pad: bool = False,
+        sizes: Set[tuple[int, int]] = frozenset(),
     ):
         height, width = check_arguments(size, channels, crop, on_bad)
         if not len(records):
             raise InvalidArgument("the data set holds no images: set another path or split")
         self._records, self._crop, self._pad, self._on_bad, self._value_range = records, crop, pad, on_bad, value_range
         self._bad: set[int] = set()
-        self.inventory = tuple(inventory)
+        self.inventory, self.sizes = tuple(inventory), frozenset(sizes)
         self.shape, self.dtype = (len(records), height, width, channels), np.dtype(np.uint8)
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from advdiff_jax.evaluation import figures, noise_levels
 
 WINDOW = 7  # pixels: side of the window of SSIM, scikit-image's default
 WIDTH = 2.0  # of the range of images, [-1, 1]
-MEASURES = {"psnr": "PSNR, dB", "ssim": "SSIM"}  # name -> label; higher is better
+MEASURES = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS (lower is better)"}  # name -> label
 
 
 def round_trip(
@@ -59,11 +59,16 @@ def nl_means(y: np.ndarray) -> np.ndarray:
     ).astype(y.dtype)
 
 
-def quality(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-    """Computes the means over images of PSNR and SSIM (scikit-image) against clean images, all [N, H, W, C] in [-1, 1].
+def quality(images: np.ndarray, clean: np.ndarray, perceptual: Callable | None = None) -> dict[str, float]:
+    """Computes the means over images of PSNR, SSIM (scikit-image) and LPIPS.
+
+    Args:
+        images: [N, H, W, C], in [-1, 1].
+        clean: what they should be, of the same shape.
+        perceptual: (images, clean) -> distances [N], of `lpips.lpips`; None: without LPIPS.
 
     Returns:
-        `psnr` in dB, and `ssim` where the images have at least 7 x 7 pixels.
+        `psnr` in dB, `ssim` of images of at least 7 x 7 pixels, and `lpips`.
     """
     error = np.mean((images - clean).reshape(len(clean), -1).astype(np.float64) ** 2, axis=1)
     found = {"psnr": float(np.mean(10.0 * np.log10(WIDTH**2 / error)))}
@@ -72,6 +77,8 @@ def quality(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
         found["ssim"] = float(
             np.mean([structural_similarity(a, b, win_size=WINDOW, data_range=WIDTH, channel_axis=-1) for a, b in pairs])
         )
+    if perceptual:
+        found["lpips"] = float(np.mean(perceptual(images, clean)))
     return found
 
 

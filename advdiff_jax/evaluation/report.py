@@ -1,8 +1,10 @@
 """`report.html`: one self-contained page. Sections in, file out; the images are embedded."""
 
 import base64
+import os
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,7 +30,7 @@ class Section(NamedTuple):
     pre: str = ""
 
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|nan|inf)( %)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?([\d,]+\.?\d*(e[-+]?\d+)?|nan|inf)( %)?", re.IGNORECASE)
 
 
 def image(path: pathlib.Path, caption: str, wide: bool = False) -> Image:
@@ -37,14 +39,33 @@ def image(path: pathlib.Path, caption: str, wide: bool = False) -> Image:
 
 
 def number(value: float) -> str:
-    """Formats a number with four significant digits, a large one with an exponent."""
-    return f"{value:.4g}"
+    """Formats a number with four significant digits; from ten million with an exponent."""
+    text = f"{value:.4g}"
+    return f"{float(text):,.0f}" if 1e4 <= abs(value) < 1e7 else text
 
 
-def numbers_table(numbers: dict[str, float], meaning: Callable[[str], str]) -> list[tuple[str, str, str]]:
-    """Returns the rows of a table of named numbers, heads first; `meaning` explains a name."""
-    rows = [(name, number(value), meaning(name)) for name, value in numbers.items()]
-    return [("name", "value", "meaning"), *rows]
+def numbers_table(
+    numbers: dict[str, float], meaning: Callable[[str], str], paper: dict[str, float] | None = None
+) -> list[tuple[str, ...]]:
+    """Returns the rows of a table of named numbers, heads first; `meaning` explains a name.
+
+    Numbers that the paper has stand in a column of their own; without any there is no such column.
+    """
+    paper = {name: number(value) for name, value in (paper or {}).items()}
+    rows = [(name, number(value), *([paper.get(name, "")] if paper else []), meaning(name)) for name, value in numbers.items()]
+    return [("name", "value", *(["the paper's"] if paper else []), "meaning"), *rows]
+
+
+def links(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> list[tuple[str, ...]]:
+    """Returns a table of links to the files that exist, relative to the page's folder, heads first; [] without any."""
+    link = markupsafe.Markup('<a href="{}">{}</a>')
+    rows = []
+    for file in files:
+        if file.exists():
+            name = os.path.relpath(file, folder)
+            size = "" if file.is_dir() else f"{file.stat().st_size / 1000:,.0f} kB"
+            rows.append((link.format(urllib.parse.quote(pathlib.Path(name).as_posix()), name), size))
+    return [("file", "size"), *rows] if rows else []
 
 
 def are_words(table: Sequence[Sequence[str]]) -> list[bool]:
@@ -61,8 +82,11 @@ def _is_number(cell):
     return all(_NUMBER.fullmatch(part) for part in text.split(" ± ")) if text else True
 
 
-def write_report(path: pathlib.Path, title: str, summary: str, sections: Sequence[Section]) -> None:
-    """Renders the page to `path`."""
+def write_report(
+    path: pathlib.Path, title: str, summary: str, sections: Sequence[Section], facts: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Renders the page to `path`; `facts`, (term, words), stand below the summary."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("advdiff_jax.evaluation"), autoescape=True, trim_blocks=True)
     template = environment.get_template("report.html.j2")
-    path.write_text(template.render(title=title, summary=summary, sections=sections, are_words=are_words), encoding="utf-8")
+    page = template.render(title=title, summary=summary, facts=facts, sections=sections, are_words=are_words)
+    path.write_text(page, encoding="utf-8")

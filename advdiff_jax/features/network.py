@@ -1,6 +1,6 @@
 """What a feature network is, and how its features are read off many images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from advdiff_jax.data.pixels import Examples, as_stored, to_float
+
+BATCH = 128  # images that a network sees at once
 
 
 class Extracted(NamedTuple):
@@ -38,25 +40,33 @@ class FeatureNetwork(NamedTuple):
     dtype: np.dtype = np.dtype(np.uint8)
 
 
-def extract(network: FeatureNetwork, images: Examples, batch_size: int = 100) -> Extracted:
+def batches(
+    network: FeatureNetwork, images: Examples, batch_size: int = BATCH, apply: Callable | None = None
+) -> Iterator[Extracted]:
     """Reads the features of a data set, batch by batch.
 
     Args:
         network: a network; where it takes uint8, floats in [-1, 1] are clipped and rounded as a file would store them.
         images: a data set [N, H, W, C] of uint8, or of floats in [-1, 1].
         batch_size: images that are in memory at once.
+        apply: (params, images [batch_size, ...]) -> `Extracted`; None: the network's own, compiled for one device.
 
-    Returns:
+    Yields:
         `Extracted` of NumPy arrays.
     """
-    apply, found = jax.jit(network.apply), []
+    apply = apply or jax.jit(network.apply)
     for start in range(0, len(images), batch_size):
         indices = np.arange(start, min(start + batch_size, len(images)))
         batch = as_stored(to_float(np.asarray(images[indices])), network.dtype)
         # Batches of one shape make one program: the last is filled up, and what was added is dropped.
-        full = batch[np.resize(np.arange(len(batch)), batch_size)] if start else batch
+        full = batch[np.resize(np.arange(len(batch)), batch_size)]
         count = len(batch)
-        found.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], apply(network.params, full)))
+        yield jax.tree.map(lambda x, count=count: np.asarray(x)[:count], apply(network.params, full))
+
+
+def extract(network: FeatureNetwork, images: Examples, batch_size: int = BATCH, apply: Callable | None = None) -> Extracted:
+    """Returns all of `batches` in one; takes the same arguments."""
+    found = list(batches(network, images, min(batch_size, max(len(images), 1)) if apply is None else batch_size, apply))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 

@@ -20,6 +20,8 @@ class ModeSpec(NamedTuple):
         joint: whether it shows a list of runs as one.
         reads: keys of the config that this mode alone reads.
         needs_network: whether it asks what the network is; if so, a pretrained one has to be named.
+        of_runs: whether it shows finished runs, in the folders that it is given: then it is in `sweep`, not here, and the
+            command needs no config.
     """
 
     help: str
@@ -27,12 +29,13 @@ class ModeSpec(NamedTuple):
     joint: bool = False
     reads: tuple[str, ...] = ()
     needs_network: bool = True
+    of_runs: bool = False
 
 
 MODES = {
     "train": ModeSpec("trains or resumes, then samples and evaluates"),
     "sample": ModeSpec("draws from the newest checkpoint"),
-    "evaluate": ModeSpec("samples and evaluates again"),
+    "evaluate": ModeSpec("samples and evaluates again", reads=("evaluation.samples",)),
     "prepare": ModeSpec("downloads and prepares the data, then previews them", output="preview", needs_network=False),
     "preview": ModeSpec("shows the training set, clean and corrupted", output="preview", needs_network=False),
     "poison": ModeSpec(
@@ -42,9 +45,22 @@ MODES = {
             f"poison.{key}" for key in ("checkpoint", "radius", "ball", "attack_steps", "step_size", "draws", "batch_size")
         ),
     ),
+    "reference": ModeSpec(
+        "writes the statistics of the clean images that distances compare with",
+        output="reference",
+        needs_network=False,
+        reads=("evaluation.features", "evaluation.features_batch"),
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),
+    "compare": ModeSpec(
+        "one report of finished runs: --config.compare.runs=FOLDER,FOLDER,...",
+        output="compare",
+        reads=("compare.runs", "compare.metrics"),
+        needs_network=False,
+        of_runs=True,
+    ),
 }
 
 # Folders that may be in a workdir before a run is.

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import metrics
+from advdiff_jax.builders import metrics, published, words
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.registry import lookup_all
@@ -20,7 +20,7 @@ from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
-from advdiff_jax.modes import preview, sample
+from advdiff_jax.modes import given_samples, preview, sample
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
@@ -34,6 +34,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or there is no checkpoint.
     """
+    if config.evaluation.samples:
+        return given_samples.run(config, folder)
     opened = sample.open_run(config, folder)
     metrics.check_metrics(config, opened.data)
     return evaluate_run(config, folder, opened)
@@ -55,6 +57,8 @@ def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened
     out, data, experiment, restored = opened
     params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
+    if jax.process_index() == 0:
+        sample.write_files(config, out, stored)
     samples = pixels.to_float(np.asarray(stored))
     share = jax.process_index(), jax.process_count()
     found = [
@@ -75,6 +79,7 @@ def _write_report(config, folder, opened, samples, params, found):
     level = _noise_level(config, restored)
     results = {name: number for one in found for name, number in one.numbers.items()}
     failures = {name: reason for one in found for name, reason in one.failures.items()}
+    notes = {name: text for one in found for name, text in one.notes.items()}
     results |= _costs(config, folder, restored) | ({} if level is None else {"noise_level": level})
     if missing := config.evaluation.num_samples - len(samples):
         results["nonfinite_samples"] = missing
@@ -90,20 +95,31 @@ def _write_report(config, folder, opened, samples, params, found):
     for warning in warnings:
         log.warning("%s: %s", title, warning)
     warnings += [f"{name} failed: {reason}." for name, reason in failures.items()]
+    shown, corrupted = _data_sections(config, data, plots, sample.image_path(out, step), step)
     sections = [
-        *_data_sections(config, data, plots, sample.image_path(out, step), step),
-        report.Section("Results", text=" ".join(warnings), table=report.numbers_table(results, _meaning)),
+        shown,
+        _results_section(config, results, notes, warnings),
         *sections,
         *_field_sections(config, data, model, plots),
-        *_closing_sections(config, folder, plots),
+        corrupted,
+        *_closing_sections(config, folder, out, step),
     ]
-    summary = f"Variant {config.variant}, data {config.data.source}: {preview.describe(config, data)}."
-    report.write_report(out / "report.html", title, summary, sections)
+    summary = f"Variant {config.variant} on {config.name}: {preview.describe(config, data)}."
+    facts = words.setup(config, data.train, sum(leaf.size for leaf in jax.tree.leaves(params)))
+    workdir.write_json(out / "setup.json", dict(facts))  # for joint reports
+    report.write_report(out / "report.html", title, summary, sections, facts)
     workdir.write_json(out / "results.json", results)  # last: it marks the run as finished
 
 
-def _meaning(name):
-    return output_of(name).meaning
+def _results_section(config, results, notes, warnings):
+    paper = {name: value for name, value in published.paper_numbers(config).items() if name in results}
+    text = " ".join([*warnings, *([f"The paper's numbers: {published.SOURCE}."] if paper else [])])
+    table = report.numbers_table(results, lambda name: _meaning(name, notes), paper)
+    return report.Section("Results", text, table)
+
+
+def _meaning(name, notes):
+    return ". ".join(filter(None, (output_of(name).meaning, notes.get(name, ""))))
 
 
 def _noise_level(config, restored):
@@ -152,11 +168,17 @@ def _field_sections(config, data, model, plots):
     return [report.Section("The score and its paths", images=images)]
 
 
-def _closing_sections(config, folder, plots):
-    setup = report.Section("Set-up", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2))
+def _closing_sections(config, folder, out, step):
+    """Builds the training curves, the links to the run's files, and the whole config."""
+    plots, samples = out / "plots", sample.image_path(out, step).with_suffix(".npy")
+    files = [out / "results.json", samples, folder / "config.json", folder / "metrics.jsonl", plots]
+    setup = [
+        report.Section("Files", table=report.links(out, files)),
+        report.Section("The whole config", pre=json.dumps(json.loads(config.to_json_best_effort()), indent=2)),
+    ]
     rows = read_metrics(folder)
     if not rows:
-        return [setup]
+        return setup
     figures.curves(rows).savefig(plots / "curves.png")
     curves = report.image(plots / "curves.png", "Means over logged windows.", wide=True)
-    return [report.Section("Training", images=[curves]), setup]
+    return [report.Section("Training", images=[curves]), *setup]

@@ -16,7 +16,7 @@ from advdiff_jax.builders.experiment import Experiment, build_experiment, sampli
 from advdiff_jax.builders.pretrained import check_same, restore
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import PREVIEWS, preview
+from advdiff_jax.modes import PREVIEWS, preview, sample_files
 from advdiff_jax.training import parallel
 from advdiff_jax.training.checkpoint import Restored
 
@@ -31,7 +31,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """
     opened = open_run(config, folder)
     state = opened.restored.state
-    draw(config, opened.data, opened.experiment, opened.out, int(state.step), _replicated(config, state))
+    samples = draw(config, opened.data, opened.experiment, opened.out, int(state.step), _replicated(config, state))
+    if jax.process_index() == 0:
+        write_files(config, opened.out, samples)
     return image_path(opened.out, int(state.step))
 
 
@@ -131,6 +133,14 @@ def draw(
     if jax.process_index() == 0:
         preview.draw(config, data, samples).savefig(path)
     return samples
+
+
+def write_files(config: ml_collections.ConfigDict, out: pathlib.Path, samples: np.ndarray) -> None:
+    """Writes samples of images for other programs: `out`/samples.npz and, with `sampling.png`, the folder samples_png."""
+    if samples.ndim == 4 and samples.shape[-1] in (1, 3):
+        sample_files.write_npz(out / "samples.npz", samples)
+        if config.sampling.png:
+            sample_files.write_pngs(out / "samples_png", samples)
 
 
 def _write(file, rounds, shape, dtype, between):

@@ -24,12 +24,20 @@ class Moments(NamedTuple):
 Table = dict[str, dict[str, Moments]]
 
 COLUMNS = 3  # panels of a row of a grid
+BAR_COLUMNS = 4  # panels of a row of bars
 LABELLED = 60  # a frontier with at most this many points names each
 LOG_FROM = 5.0  # ratio of the largest to the smallest mean from which an axis is logarithmic
 INK, BEST, SHARED = "#1f77b4", "#d62728", "0.45"
 MARKERS = "osD^vPX<>*"
 IMAGES_OF_ROW = 5  # of a side-by-side figure
 IMAGE_SIDE, LABEL_HEIGHT, MARGIN, BARS_WIDTH = 0.68, 0.27, 0.08, 1.7  # of a side-by-side figure, inches
+
+
+def with_own_error(numbers: dict[str, Moments], name: str) -> Moments:
+    """Returns a number of a run; with one seed its deviation is NAME_std, the measure's own standard error, if it has one."""
+    found = numbers[name]
+    own = numbers.get(f"{name}_std")
+    return found._replace(std=own.mean) if found.n == 1 and own is not None else found
 
 
 def split(label: str) -> tuple[str, str]:
@@ -73,7 +81,7 @@ def _tick_plainly(axis):
 
 
 def bars(table: Table, metrics: list[str]) -> Figure:
-    """Draws a panel for each metric, with a bar and its error for each run.
+    """Draws a panel for each metric, BAR_COLUMNS in a row, with a bar and its error for each run.
 
     METRIC_clean and METRIC_dirty, the numbers of the data, are lines in the panel of METRIC.
     """
@@ -81,11 +89,17 @@ def bars(table: Table, metrics: list[str]) -> Figure:
     lines = {"clean": "-", "dirty": ":"}
     of_data = {f"{name}_{kind}" for name in metrics for kind in lines}.intersection(metrics)
     shown = [name for name in metrics if name not in of_data]
-    figure = Figure(figsize=(1.6 + 2.6 * len(shown), 0.9 + 0.3 * len(labels)), dpi=100, layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    columns = min(BAR_COLUMNS, len(shown))
+    lines_of_panels = -(-len(shown) // columns)
+    size = (1.6 + 2.6 * columns, lines_of_panels * (0.9 + 0.3 * len(labels)))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    panels = figure.subplots(lines_of_panels, columns, squeeze=False, sharey=True).flat
+    for axes in panels[len(shown) :]:
+        figure.delaxes(axes)
     rows = np.arange(len(labels))
-    for axes, name in zip(panels, shown, strict=True):
-        cells = [table[label].get(name, Moments(np.nan, np.nan, 0)) for label in labels]
+    for axes, name in zip(panels, shown, strict=False):
+        absent = Moments(np.nan, np.nan, 0)
+        cells = [with_own_error(table[label], name) if name in table[label] else absent for label in labels]
         means, errors, _ = np.array(cells, float).T
         errors = np.nan_to_num(errors)
         axes.barh(rows, means, xerr=errors if errors.any() else None, color=INK, ecolor="0.3", capsize=2)

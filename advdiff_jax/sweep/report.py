@@ -1,6 +1,7 @@
 """The joint report of a list of runs: tables, figures and, for short lists, the samples of each run."""
 
 import json
+import os
 import pathlib
 import urllib.parse
 from collections.abc import Callable
@@ -10,13 +11,14 @@ import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
+from advdiff_jax.builders import published
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.registry import find
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import report
-from advdiff_jax.sweep import figures, samples
+from advdiff_jax.sweep import curves, figures, samples, setups
+from advdiff_jax.sweep.curves import Finished
 from advdiff_jax.sweep.figures import Moments, Table
-from advdiff_jax.sweep.samples import Folders
 
 MOST_DRAWN = 16  # a report of more runs leaves out their samples and fields: they make it slow to write and to open
 
@@ -31,11 +33,11 @@ DISTANCES = {
 Named = tuple[str, str, Figure]  # file stem, caption, figure
 
 
-def _bars(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> list[Named]:
+def _bars(config: ml_collections.ConfigDict, table: Table, finished: Finished) -> list[Named]:
     return [("ablation", "Mean and deviation of each run.", figures.bars(table, list(config.metrics)))]
 
 
-def _grid(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> list[Named]:
+def _grid(config: ml_collections.ConfigDict, table: Table, finished: Finished) -> list[Named]:
     caption = "{}: a panel for each setting; red: the best of its own runs; grey: shared by all settings."
     return [
         (f"grid_{name}", caption.format(name), figures.grid(table, name, best_of(table, name)))
@@ -44,17 +46,22 @@ def _grid(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> 
     ]
 
 
-def _frontier(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> list[Named]:
+def _frontier(config: ml_collections.ConfigDict, table: Table, finished: Finished) -> list[Named]:
     x, y = config.frontier
     return [("frontier", f"{y} against {x}.", figures.frontier(table, x, y))]
 
 
-# Each kind of figure that a config's `figures` can name, from the config, the table and the folders of the runs.
-FIGURES: dict[str, Callable[[ml_collections.ConfigDict, Table, Folders], list[Named]]] = {
+def _side_by_side(config: ml_collections.ConfigDict, table: Table, finished: Finished) -> list[Named]:
+    return samples.side_by_side(config, table, samples.with_report(finished))
+
+
+# Each kind of figure that a config's `figures` can name, from the config, the table and the folders of the finished runs.
+FIGURES: dict[str, Callable[[ml_collections.ConfigDict, Table, Finished], list[Named]]] = {
     "bars": _bars,
     "grid": _grid,
     "frontier": _frontier,
-    "side_by_side": samples.side_by_side,
+    "curves": curves.figures,
+    "side_by_side": _side_by_side,
 }
 
 
@@ -97,16 +104,44 @@ def best_of(table: Table, metric: str) -> Callable[[dict[str, str]], str | None]
 
 
 def _cell(found):
-    return report.number(found.mean) if found.n == 1 else f"{report.number(found.mean)} ± {found.std:.2g}"
+    is_alone = found.n == 1 and not found.std > 0.0
+    return report.number(found.mean) if is_alone else f"{report.number(found.mean)} ± {found.std:.2g}"
 
 
-def rows(config: ml_collections.ConfigDict, table: Table) -> list[list[str]]:
-    """Returns all runs by all metrics, heads first; several seeds give "mean ± standard deviation"."""
-    found = [["run", "n", *config.metrics]]
+def rows(config: ml_collections.ConfigDict, table: Table, paper: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
+    """Returns all runs by all metrics, heads first; several seeds give "mean ± standard deviation", one its own error.
+
+    Args:
+        config: names the metrics.
+        table: of the runs.
+        paper: label -> name -> number of the paper, which stand in columns of their own; None: there are none.
+    """
+    paper = paper or {}
+    columns = [(name, kind) for name in config.metrics for kind in ("", " (paper)")]
+    columns = [(name, kind) for name, kind in columns if not kind or any(name in numbers for numbers in paper.values())]
+    found = [["run", "n", *(name + kind for name, kind in columns)]]
     for label, numbers in table.items():
-        cells = [_cell(numbers[name]) if name in numbers else "" for name in config.metrics]
+        printed = {name: report.number(value) for name, value in paper.get(label, {}).items()}
+        measured = {name: _cell(figures.with_own_error(numbers, name)) for name in numbers}
+        cells = [(printed if kind else measured).get(name, "") for name, kind in columns]
         found.append([label, str(max(one.n for one in numbers.values())), *cells])
     return found
+
+
+def for_page(table: Table, everything: list[list[str]]) -> list[list[str]]:
+    """Returns `rows` as a page shows them: metrics below each other where there are more of them than of runs.
+
+    The best run by a metric is bold then.
+    """
+    if len(everything[0]) <= len(everything) or not table:
+        return everything
+    heads, *turned = [list(column) for column in zip(*everything, strict=True)]
+    labels = heads[1:]
+    for row in turned:
+        known = {label: label for label in labels if row[0] in table[label]}
+        first = best_of(table, row[0])(known) if known else None
+        row[1:] = [_bold(cell) if label == first else cell for label, cell in zip(labels, row[1:], strict=True)]
+    return [["metric", *labels], *turned]
 
 
 def compact(table: Table, metric: str, bold=lambda text: f"**{text}**") -> list[list[str]]:
@@ -119,7 +154,9 @@ def compact(table: Table, metric: str, bold=lambda text: f"**{text}**") -> list[
         return []
     found = [[metric, *groups], *([member] for member in members)]
     for group, labels in groups.items():
-        cells = {member: table[label][metric] for member, label in labels.items() if metric in table[label]}
+        cells = {
+            member: figures.with_own_error(table[label], metric) for member, label in labels.items() if metric in table[label]
+        }
         first = best_of(table, metric)(figures.rivals(table, metric, group, labels))
         for row, member in zip(found[1:], members, strict=True):
             text = _cell(cells[member]) if member in cells else ""
@@ -169,27 +206,39 @@ def write(
     Returns:
         report.html.
     """
-    everything = rows(config, table)
+    configs = setups.configs(finished)
+    paper = {label: published.paper_numbers(one) for label, one in configs.items()}
+    everything = rows(config, table, paper)
     by_metric = [found for name in config.metrics if (found := compact(table, name))]
     (folder / "table.md").write_text("\n".join(map(_markdown, [everything, *by_metric])))
     plots = folder / "plots"
-    folders = {label: paths[0] for label, paths in finished.items() if (paths[0] / "report.html").exists()}
-    shown = {kind: _save(plots, FIGURES[kind](config, table, folders)) for kind in config.figures} if table else {}
+    folders = samples.with_report(finished)
+    shown = {kind: _save(plots, FIGURES[kind](config, table, finished)) for kind in config.figures} if table else {}
     side_by_side = shown.pop("side_by_side", [])
-    seeds = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation." if len(config.seeds) > 1 else ""
+    curved = shown.pop("curves", [])
+    several = f"Means over seeds {', '.join(map(str, config.seeds))}, ± standard deviation."
+    notes = [several if len(config.seeds) > 1 else "One seed; ± is the standard error that a measure states of itself."]
+    notes += [f"The paper's numbers: {published.SOURCE}."] if any(paper.values()) else []
     joint = [compact(table, name, _bold) for name in config.metrics] if by_metric else []
     meaning = {name: output_of(name).meaning for name in config.metrics}
     sections = [
         *([report.Section("Side by side", comparison(table, config.metrics[0]), images=side_by_side)] if side_by_side else []),
         *(report.Section(found[0][0], text=meaning[found[0][0]], table=found) for found in joint),
-        report.Section("Results", text=seeds, table=everything, images=[one for images in shown.values() for one in images]),
+        report.Section(
+            "Results",
+            text=" ".join(notes),
+            table=for_page(table, everything),
+            images=[one for images in shown.values() for one in images],
+        ),
+        *([report.Section("Curves", images=curved)] if curved else []),
         report.Section("Runs", table=[("run", "report of each seed"), *_links(folder, finished)]),
+        *setups.sections(finished, configs),
         *(samples.sections(plots, folders) if len(folders) <= MOST_DRAWN else []),
         report.Section("Meaning of the names", table=[("name", "meaning"), *meaning.items()]),
-        report.Section("Set-up of the base", pre=json.dumps(json.loads(config.base.to_json_best_effort()), indent=2)),
+        report.Section(setups.SHARED, pre=json.dumps(setups.shared(configs) or setups.nested(config.base), indent=2)),
     ]
     summary = config.summary + (f" Not finished yet: {', '.join(missing)}." if missing else "")
-    report.write_report(folder / "report.html", config.name, summary, sections)
+    report.write_report(folder / "report.html", config.name, summary, sections, setups.facts(finished))
     return folder / "report.html"
 
 
@@ -205,6 +254,6 @@ def _links(folder, finished):
     for label, paths in finished.items():
         links = []
         for path in paths:
-            target = urllib.parse.quote(f"{path.relative_to(folder).as_posix()}/report.html")
+            target = urllib.parse.quote(pathlib.Path(os.path.relpath(path / "report.html", folder)).as_posix())
             links.append(link.format(target, path.name) if (path / "report.html").exists() else path.name)
         yield label, markupsafe.Markup(" ").join(links)

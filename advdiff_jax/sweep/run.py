@@ -26,15 +26,30 @@ log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
-    """A run of a list, with its resolved config."""
+    """A run of a list, with its resolved config.
+
+    Attributes:
+        label: names it.
+        seed: of the list's seeds.
+        config: resolved.
+        of: label of the run that it evaluates under other settings; "": it trains.
+    """
 
     label: str
     seed: int
     config: ml_collections.ConfigDict
+    of: str = ""
 
     def folder(self, workdir: pathlib.Path) -> pathlib.Path:
-        """Returns the run's own workdir under that of the list."""
-        return workdir / self.label / f"seed_{self.seed}"
+        """Returns the run's own workdir under that of the list; an evaluation has that of its run."""
+        return workdir / (self.of or self.label) / f"seed_{self.seed}"
+
+    def results(self, folder: pathlib.Path) -> pathlib.Path:
+        """Returns where its results are, under the list's workdir."""
+        path = self.folder(folder)
+        if not self.of or not (path / "config.json").exists():
+            return path
+        return workdir.evaluation_folder(workdir.flatten(self.config), workdir.read_config(path / "config.json"), path)
 
 
 def labels(config: ml_collections.ConfigDict) -> list[str]:
@@ -75,7 +90,7 @@ def _of_label(config, label, mode):
         try:
             one.update(config.runs[label])
             one.seed = seed  # the seeds of data, sampling and evaluation follow, unless base or run sets them
-            runs.append(Run(label, seed, resolve(one, given, modes.MODES, mode)))
+            runs.append(Run(label, seed, resolve(one, given, modes.MODES, mode), config.evaluations.get(label, "")))
         except (TypeError, UserError) as error:  # ml_collections raises TypeError for a value of another type
             raise UserError(f"config.runs.{label}: {' '.join(str(error).split())}") from error
     return runs
@@ -101,16 +116,30 @@ def run_all(
     """
     index, count = _parse_shard(shard)
     runs = expand(config, mode, overrides)
+    own = [one for one in runs if not one.of]
     if modes.MODES[mode].joint:
-        return modes.load_joint(mode)(runs, folder, config.name)
-    run, opened = modes.load(mode), folder
-    for one in runs[index::count]:
-        log.info("%s: %s, seed %d", config.name, one.label, one.seed)
-        opened = run(one.config, one.folder(folder))
-        jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
+        return modes.load_joint(mode)(own, folder, config.name)
+    opened = folder
+    for one in own[index::count]:
+        again = [] if modes.MODES[mode].output else [two for two in runs if (two.of, two.seed) == (one.label, one.seed)]
+        for chosen in [one, *again]:
+            opened = _do(config.name, chosen, folder, mode)
     if modes.MODES[mode].output:
         return opened
     return parallel.on_first_process(summarise)(config, runs, folder)
+
+
+def _do(name, run, folder, mode):
+    """Does a run in a mode, or evaluates its run once more; returns what to open."""
+    log.info("%s: %s, seed %d", name, run.label, run.seed)
+    if run.of and mode == "train":
+        if (run.results(folder) / "results.json").exists():
+            log.info("%s: already evaluated; --mode=evaluate evaluates it again", run.label)
+            return run.results(folder) / "report.html"
+        mode = "evaluate"
+    opened = modes.load(mode)(run.config, run.folder(folder))
+    jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
+    return opened
 
 
 def _parse_shard(shard):
@@ -125,13 +154,13 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
     results: dict[str, list[dict[str, float]]] = {run.label: [] for run in runs}
     finished, missing = {}, []
     for run in runs:
-        path = run.folder(folder) / "results.json"
-        if path.exists():
-            results[run.label].append(workdir.read_results(path))
-            finished.setdefault(run.label, []).append(run.folder(folder))
+        path = run.results(folder)
+        if (path / "results.json").exists() and (not run.of or path != run.folder(folder)):
+            results[run.label].append(workdir.read_results(path / "results.json"))
+            finished.setdefault(run.label, []).append(path)
         else:
             missing.append(f"{run.label}/seed_{run.seed}")
-    table = {label: _moments(found) for label, found in results.items() if found}
+    table = {label: moments(found) for label, found in results.items() if found}
     for name in config.metrics:
         if table and not missing and not any(name in metrics for metrics in table.values()):
             known = list(dict.fromkeys(name for metrics in table.values() for name in metrics))
@@ -142,7 +171,8 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
     return report.write(config, folder, table, finished, missing)
 
 
-def _moments(results):
+def moments(results: list[dict[str, float]]) -> dict[str, Moments]:
+    """Returns name -> `Moments` over the seeds that have the number."""
     names = dict.fromkeys(name for result in results for name in result)
     values = {name: [result[name] for result in results if name in result] for name in names}
     return {name: Moments(float(np.mean(x)), float(np.std(x, ddof=int(len(x) > 1))), len(x)) for name, x in values.items()}

@@ -12,11 +12,18 @@ from advdiff_jax.data import pixels
 from advdiff_jax.evaluation import figures as single
 from advdiff_jax.evaluation import report, score_field
 from advdiff_jax.sweep import figures
+from advdiff_jax.sweep.curves import Finished
 from advdiff_jax.sweep.figures import Table
 
 log = logging.getLogger(__name__)
 
 Folders = dict[str, pathlib.Path]  # label -> folder of its first finished run
+
+
+def with_report(finished: Finished) -> Folders:
+    """Returns label -> folder of the first seed, of runs that have a report and samples of their own."""
+    firsts = {label: paths[0] for label, paths in finished.items() if (paths[0] / "report.html").exists()}
+    return {label: path for label, path in firsts.items() if any(path.glob("samples/step_*.png"))}
 
 
 def side_by_side(config: ml_collections.ConfigDict, table: Table, folders: Folders) -> list[tuple[str, str, Figure]]:

@@ -135,6 +135,38 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., Iterator[
     return sampler
 
 
+def parallel_apply(apply: Callable, params: Any) -> Callable[[Any, np.ndarray], Any]:
+    """Spreads a network over the local devices.
+
+    Args:
+        apply: (params, batch [b, ...]) -> pytree of [b, ...].
+        params: its parameters; each device gets a copy now.
+
+    Returns:
+        mapped(params, batch [n, ...]) -> pytree of [n, ...], of those parameters; the batch is filled up for even shares.
+    """
+    replicated, mapped, devices = replicate(params), jax.pmap(apply), jax.local_device_count()
+
+    def spread(params, batch):
+        del params  # the copies are on the devices
+        full = batch[np.resize(np.arange(len(batch)), -(-len(batch) // devices) * devices)]
+        found = mapped(replicated, full.reshape(devices, -1, *batch.shape[1:]))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(batch)], found)
+
+    return spread
+
+
+def gather_rows(mine: np.ndarray, total: int) -> np.ndarray:
+    """Returns rows [total, ...] on every process, of which process p of n gives p, p + n, p + 2 n, ..."""
+    count = jax.process_count()
+    if count == 1:
+        return mine
+    padded = np.zeros((-(-total // count), *mine.shape[1:]), mine.dtype)
+    padded[: len(mine)] = mine
+    gathered = np.asarray(multihost_utils.process_allgather(padded))  # [processes, rows, ...]
+    return gathered.swapaxes(0, 1).reshape(-1, *mine.shape[1:])[:total]
+
+
 def barrier(name: str) -> None:
     """Waits until every process is here; `name` must be the same on all of them."""
     if jax.process_count() > 1:

@@ -15,14 +15,19 @@ def list_of_runs(
     metrics: tuple,
     figures: tuple = ("bars",),
     frontier: tuple = (),
+    evaluations: dict | None = None,
 ) -> ml_collections.ConfigDict:
     """Builds a list of runs for `launch.py`: label -> overrides of `base`, nested dicts; `variant` is as after the colon.
 
     A label "group/member" puts a run in a setting (a panel of "grid", a column of the tables) or in a series of "frontier";
     a run without a group runs once and is shown in every setting.
 
+    `evaluations` adds rows that train nothing: label -> {"of": label of a run, "sampling": {...}, "evaluation": {...}}, which
+    evaluates that run once more under other settings.
+
     Raises:
-        UserError: overrides of another type than a dictionary, a label with a dot, or an unknown variant.
+        UserError: overrides of another type than a dictionary, a label with a dot, an unknown variant, or an evaluation of a
+            run that is not there.
     """
     config = ml_collections.ConfigDict()
     config.name = name  # runs/<name> without --workdir
@@ -31,12 +36,13 @@ def list_of_runs(
     config.seeds = seeds  # every run is done once per seed
     config.metrics = metrics  # columns of the joint table
     # bars (a bar a run) | grid (a figure a metric, a panel a group) | frontier (one metric against another, a line a group) |
-    # side_by_side (images of all runs from the same starts)
+    # curves (those that diagnostics draw, a line a run) | side_by_side (images of all runs from the same starts)
     config.figures = figures  # any of these
     config.frontier = frontier  # frontier: the metrics of the x and of the y axis
     config.runs = ml_collections.ConfigDict()  # label -> what a run sets in the base, with its variant's settings
     config.variants = ml_collections.ConfigDict()  # label -> the variant's settings
-    config.order = tuple(runs)  # order of the runs in tables, figures and frontiers; a ConfigDict sorts its keys
+    config.evaluations = ml_collections.ConfigDict()  # label -> label of the run that it evaluates under other settings
+    config.order = (*runs, *(evaluations or {}))  # of the rows in tables, figures and frontiers; a ConfigDict sorts its keys
     for label, overrides in runs.items():
         if "." in label:
             raise UserError(f"the label {label!r} of a run has a dot, which separates keys: write it without")
@@ -48,4 +54,15 @@ def list_of_runs(
             raise UserError(f"run {label!r}: {error}") from error
         config.runs[label] = config.variants[label].copy_and_resolve_references()
         config.runs[label].update({**overrides, "variant": config.variants[label].variant})
+    for label, overrides in (evaluations or {}).items():
+        of, changes = overrides.get("of"), {key: value for key, value in overrides.items() if key != "of"}
+        if of not in runs or label in runs or not {*changes} <= {"sampling", "evaluation"}:
+            raise UserError(
+                f"evaluation {label!r} of {of!r}: give it a label of its own, a run of the list, and keys of sampling and "
+                "evaluation alone"
+            )
+        config.evaluations[label] = of
+        config.variants[label] = config.variants[of].copy_and_resolve_references()
+        config.runs[label] = config.runs[of].copy_and_resolve_references()
+        config.runs[label].update(changes)
     return config

@@ -16,10 +16,11 @@ def is_number(value):
 
 
 KEYS = workdir.flatten(default.get_config())
+NAMES = {*CHOICES, "compare.metrics"}  # tuples that hold names, when they are not empty
 NUMERIC = [
     key
     for key, value in KEYS.items()
-    if is_number(value) or (isinstance(value, list) and all(map(is_number, value)) and key not in CHOICES)
+    if is_number(value) or (isinstance(value, list) and all(map(is_number, value)) and key not in NAMES)
 ]
 WITHOUT_RANGE = ()  # numeric keys that may have any value: none
 

@@ -1,5 +1,6 @@
 """The modes that look at data, and a whole run on images that are read, corrupted and mirrored by a worker process."""
 
+import importlib
 import json
 
 import numpy as np
@@ -33,7 +34,7 @@ def on_folder(folder, **overrides):
     config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": ()})
     config.train.update({"steps": 4, "log_every": 2, "warmup_steps": 1})
     config.sampling.update({"steps": 2, "batch_size": 2})
-    config.evaluation.update({"num_samples": 16, "grid": 16, "diagnostics": ()})
+    config.evaluation.update({"num_samples": 16, "grid": 16, "diagnostics": (), "metrics": ("memorization",)})
     config.update_from_flattened_dict(overrides)
     return resolve(config)
 
@@ -48,10 +49,13 @@ def finished(folder, tmp_path_factory):
 
 def test_every_mode_has_a_file_with_what_its_spec_says():
     for name, spec in modes.MODES.items():
+        if spec.of_runs:
+            assert importlib.import_module(f"advdiff_jax.sweep.{name}").run
+            continue
         assert modes.load(name).__module__ == f"advdiff_jax.modes.{name}"
         if spec.joint:
             assert modes.load_joint(name).__module__ == f"advdiff_jax.modes.{name}"
-    assert {*modes.PREVIEWS} == {"preview", "poison", "gain", "inspect"}
+    assert {*modes.PREVIEWS} == {"preview", "poison", "gain", "inspect", "compare"}
 
 
 def test_a_run_on_files_reaches_its_report(finished):

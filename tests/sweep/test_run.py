@@ -84,6 +84,43 @@ def test_the_seed_changes_data_sampling_and_evaluation_unless_a_key_holds_them()
     assert seeds == [(3, 3, 7, 3), (4, 4, 7, 4), (3, 5, 7, 3), (4, 5, 7, 4)]
 
 
+def again():
+    """A list of a run, and of that run evaluated under another setting."""
+    evaluations = {"final": {"of": "a", "sampling": {"final_denoise": 0.1}}}
+    return list_of_runs("x", "", plane3d.get_config(), {"a": {"variant": "ddpm"}}, (0, 1), ("w2",), evaluations=evaluations)
+
+
+def test_an_evaluation_of_a_run_trains_nothing(tmp_path, monkeypatch):
+    done = []
+
+    def load(mode):
+        def run(config, folder):
+            out = workdir.claim(config, folder, evaluate_only=mode == "evaluate")
+            (out / "results.json").write_text(json.dumps({"w2": 0.5 if out == folder else 0.2}))
+            done.append((mode, out.relative_to(tmp_path).as_posix()))
+            return out
+
+        return run
+
+    monkeypatch.setattr(modes, "load", load)
+    run_all(again(), tmp_path, "train", "1/2")  # an evaluation is done by the shard that trains its run
+    assert done == [("train", "a/seed_1"), ("evaluate", "a/seed_1/evaluations/sampling.final_denoise=0.1")]
+    run_all(again(), tmp_path, "train", "0/1")
+    assert done[2:] == [
+        ("train", "a/seed_0"),
+        ("evaluate", "a/seed_0/evaluations/sampling.final_denoise=0.1"),
+        ("train", "a/seed_1"),  # which is finished; its evaluation is too
+    ]
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found == {"a/w2": 0.5, "final/w2": 0.2}
+
+
+@pytest.mark.parametrize("evaluation", [{"of": "b"}, {}, {"of": "a", "train": {"steps": 1}}])
+def test_an_evaluation_of_no_run_or_of_another_model_is_refused(evaluation):
+    with pytest.raises(UserError, match=r"evaluation 'final' of .*: give it a label of its own, a run of the list"):
+        list_of_runs("x", "", plane3d.get_config(), {"a": {}}, (0,), ("w2",), evaluations={"final": evaluation})
+
+
 def test_a_variant_of_a_run_is_as_after_the_colon():
     (run,) = expand(few({"a": {"variant": "robust_fast,tiny", "train": {"batch_size": 128}}}, digits.get_config()))
     wanted = digits.get_config("robust_fast,tiny")
