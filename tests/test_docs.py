@@ -168,7 +168,9 @@ def test_every_command_can_be_given(page):
     flags = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / "launch.py").read_text()))
     assert {"config", "mode"} <= flags
     for command in launches(page):
-        assert re.search(r"--config=configs/\S+\.py|--mode=compare ", command), command  # compare takes its configs from the runs
+        assert re.search(r"--config=configs/\S+\.py|--mode=compare ", command), (
+            command
+        )  # compare takes its configs from the runs
         assert set(re.findall(r"--(\w+)", command)) <= flags, command
     assert set(re.findall(r"--mode=(\w+)", TEXT[page])) <= modes.MODES.keys()
     for module in re.findall(r"python -m ([\w.]+)", TEXT[page]):

@@ -15,7 +15,7 @@ import numpy as np
 
 from advdiff_jax import rng, workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
-from advdiff_jax.builders.distance import Distance, build_distance
+from advdiff_jax.builders.distance import Distance, first_distance
 from advdiff_jax.builders.draw import build_finish, example_keys, split_keys
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
@@ -87,12 +87,15 @@ class Setting(NamedTuple):
     fresh: bool
 
 
-def _check(c):
+def _check(config):
+    c = config.evaluation.attack
     for key in ("samplers", "balls", "threats", "objectives", "kappas", "pgd_steps"):
         if not c[key]:
             raise UserError(f"config.evaluation.attack.{key}=() names nothing to attack with: set one at least")
     if "time" in c.threats and not c.times:
         raise UserError("config.evaluation.attack.times=(): the threat 'time' needs one at least")
+    if config.sampling.grid == "respaced":
+        raise UserError("config.sampling.grid='respaced' ignores config.evaluation.attack.steps: set uniform, log_snr or edm")
     if c.huge <= max(c.kappas):
         raise UserError(
             f"config.evaluation.attack.huge={c.huge:g} must exceed all of config.evaluation.attack.kappas={tuple(c.kappas)}"
@@ -106,7 +109,7 @@ def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list
         UserError: an unknown name or a bad value.
     """
     c, process = config.evaluation.attack, build_process(config)
-    _check(c)
+    _check(config)
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.sampling.steps = c.steps
@@ -187,17 +190,14 @@ def _attacked(config, setting, shape, prior_std):
     return found
 
 
-def _distances(distance, dtype, found, strongest, kappas, clean) -> tuple[dict[float, float], str]:
-    """Returns kappa -> distance of the attacked samples to clean data, at 0 of those without attack; and why one is missing."""
-    values, reason = {}, ""
+def _distances(distance, dtype, found, strongest, kappas, clean) -> dict[float, float]:
+    """Returns kappa -> distance of the attacked samples to clean data, at 0 of those without attack; or NaN."""
+    values = {}
     for kappa in (0.0, *kappas):
         samples = found[strongest, kappa].samples if kappa else clean
         finite = samples[np.all(np.isfinite(samples), axis=tuple(range(1, samples.ndim)))]
-        values[kappa], failed = distance.of(pixels.to_float(pixels.as_stored(finite, dtype)))
-        reason = reason or failed
-        if failed:  # the same for every budget
-            break
-    return values, reason
+        values[kappa], _ = distance.of(pixels.to_float(pixels.as_stored(finite, dtype)))
+    return values
 
 
 class Result(NamedTuple):
@@ -207,13 +207,11 @@ class Result(NamedTuple):
         setting: the attacked sampler.
         curve: displacement over method and budget.
         distances: kappa -> distance of the attacked samples to clean data, at 0 of those without attack.
-        reason: why a distance is missing, or "".
     """
 
     setting: Setting
     curve: Curve
     distances: dict[float, float]
-    reason: str
 
 
 def _result(config, inputs, setting, distance):
@@ -225,21 +223,23 @@ def _result(config, inputs, setting, distance):
     judged = {key: one.displacement for key, one in found.items()}
     curve = Curve(setting.name, kappas, c.huge, methods, judged, attack_checks.spread(clean))
     log.info("attack: %s: %s", setting.name, curve.summary())
-    if distance is None:
-        return Result(setting, curve, {}, "the run's metrics have no distance to clean data")
-    return Result(setting, curve, *_distances(distance, inputs.data.train.dtype, found, methods[0], kappas, clean))
+    distances = _distances(distance, inputs.data.train.dtype, found, methods[0], kappas, clean) if distance else {}
+    return Result(setting, curve, distances)
 
 
 def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Attacks the sampler under every threat and budget, checks the attacks, and draws the curves over the budget."""
     c = config.evaluation.attack
-    settings, distance = build_settings(config, inputs.predict), build_distance(config, inputs.data)
+    settings = build_settings(config, inputs.predict)
     log.info(
         "attack: %s network evaluations, on %d examples under %d threats; config.evaluation.attack sets them",
         f"{evaluations(config, settings):,}",
         c.examples,
         len(settings),
     )
+    distance, reasons = first_distance(config, inputs.data, np.asarray(inputs.samples[: c.examples]))
+    for reason in reasons:
+        log.info("attack: %s", reason)
     results = [_result(config, inputs, setting, distance) for setting in settings]
     checks = [line for one in results for line in attack_checks.check(one.curve)]
     for line in checks:
@@ -252,17 +252,16 @@ def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diag
     panels = _panels(results, distance)
     workdir.write_json(inputs.plots / "attack.json", curves.as_json(panels))
     curves.draw(panels).savefig(inputs.plots / "attack.png")
-    image = report.image(inputs.plots / "attack.png", "Displacement of the samples over the budget.", wide=True)
-    return Diagnosis(numbers, [_section(c, results, checks, distance, image)], attack_checks.warning(checks))
-
-
-def _section(c, results, checks, distance, image):
     name = distance.name if distance else "distance"
-    reasons = dict.fromkeys(one.reason for one in results if one.reason)
+    image = report.image(inputs.plots / "attack.png", "Displacement of the samples over the budget.", wide=True)
+    return Diagnosis(numbers, [_section(c, results, checks, name, reasons, image)], attack_checks.warning(checks))
+
+
+def _section(c, results, checks, name, reasons, image):
     text = (
         f"{c.examples} samples of {len(results[0].setting.target.path.times) - 1} steps, each under the worst of {c.restarts} "
         f"restarts and the objectives {', '.join(c.objectives)}. Displacements are root mean squares over coordinates, in the "
-        "data's units; largest: of an example. " + " ".join(f"{name} is left out: {reason}." for reason in reasons)
+        "data's units; largest: of an example. " + " ".join(f"{reason}." for reason in reasons)
     )
     rows = [row for one in results for row in one.curve.rows(one.distances)]
     table = [("threat", "kappa", *results[0].curve.methods, "largest", name), *rows]
@@ -273,7 +272,7 @@ def _section(c, results, checks, distance, image):
 def _panels(found, distance: Distance | None) -> list[curves.Panel]:
     """Returns a panel for each sampler and ball, a line for each threat and method; and one of the distances."""
     panels, distances = {}, {}
-    for setting, curve, values, _ in found:
+    for setting, curve, values in found:
         group, _, label = setting.name.rpartition("_")
         series = panels.setdefault(group, {})
         for method in curve.methods:

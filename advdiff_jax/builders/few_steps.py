@@ -9,7 +9,7 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
-from advdiff_jax.builders.distance import build_distance
+from advdiff_jax.builders.distance import build_distance, first_distance
 from advdiff_jax.builders.draw import build_draw, example_keys
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
@@ -65,18 +65,23 @@ def _drawn(config, inputs):
     return pixels.to_float(pixels.as_stored(finite, inputs.data.train.dtype)), len(samples) - len(finite)
 
 
+def _distance(config, inputs):
+    c = config.evaluation.few_steps
+    if c.metric:
+        return build_distance(config, inputs.data, c.metric), []
+    found, reasons = first_distance(config, inputs.data, np.asarray(inputs.samples[: c.num_samples]))
+    if found is None:
+        raise UserError(f"config.evaluation.few_steps.metric='': {'; '.join(reasons)}: name a number of those metrics")
+    return found, reasons
+
+
 def _few_steps(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Draws from the same starts by each sampler in each number of steps, and measures each set of samples."""
     c, points = config.evaluation.few_steps, _points(config)
-    distance = build_distance(config, inputs.data, c.metric)
-    if distance is None:
-        raise UserError(
-            "config.evaluation.few_steps.metric='': no metric of config.evaluation.metrics has a distance to clean data: "
-            "name one of its numbers"
-        )
+    distance, notes = _distance(config, inputs)
     total = c.num_samples * sum(cost for ones in points.values() for _, cost, _ in ones)
     log.info("few_steps: %s network evaluations", f"{total:,}")
-    numbers, rows, lines, notes = {}, [], {}, []
+    numbers, rows, lines = {}, [], {}
     for method, ones in points.items():
         x, y = [], []
         for own, cost, count in ones:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdiff_jax.builders import attack
+from advdiff_jax.builders import attack, distance
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.draw import build_draw, example_keys
@@ -121,7 +121,7 @@ def test_few_steps_are_the_metric_of_the_runs_own_samples(tmp_path):
             {"few_steps.metric": "w3"},
             r"metric='w3' is no number of config\.evaluation\.metrics",
         ),
-        ("few_steps", {"metrics": ("likelihood",)}, r"few_steps\.metric='': no metric of config\.evaluation\.metrics has"),
+        ("few_steps", {"metrics": ("likelihood",)}, r"few_steps\.metric='': config\.evaluation\.metrics has no distance"),
         ("few_steps", {"few_steps.steps": (4, 2000)}, r"few_steps\.steps=2000: .*num_steps=2000 must be in \[1, 1000\]"),
         ("few_steps", {"few_steps.steps": ()}, r"few_steps\.steps=\(\) leaves no point to draw: set one at least"),
         ("attack", {"attack.kappas": ()}, r"attack\.kappas=\(\) names nothing to attack with: set one at least"),
@@ -136,6 +136,16 @@ def test_few_steps_are_the_metric_of_the_runs_own_samples(tmp_path):
 def test_mistakes_are_one_line(tmp_path, name, overrides, message):
     with pytest.raises(UserError, match=message):
         diagnose(name, config_of(**overrides), tmp_path)
+
+
+def test_a_distance_that_these_samples_do_not_have_is_left_out_with_its_reason(monkeypatch):
+    config = config_of(metrics=("score_error", "wasserstein"))
+    monkeypatch.setattr(distance, "HEADLINES", {"score_error": "score_error", "wasserstein": "w2"})
+    data = build_data(config)
+    found, reasons = distance.first_distance(config, data, data.train[:20])
+    assert found.name == "w2"
+    assert len(reasons) == 1
+    assert reasons[0].startswith("score_error is left out: ")
 
 
 def test_the_local_gain_of_the_exact_model(tmp_path):
