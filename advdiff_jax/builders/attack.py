@@ -15,7 +15,7 @@ import numpy as np
 
 from advdiff_jax import rng, workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
-from advdiff_jax.builders.distance import Distance, build_distance
+from advdiff_jax.builders.distance import Distance, first_distance
 from advdiff_jax.builders.draw import build_finish, example_keys, split_keys
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
@@ -23,6 +23,7 @@ from advdiff_jax.builders.penalty import BALLS
 from advdiff_jax.builders.process import build_process, build_times
 from advdiff_jax.builders.registry import Choice, as_user_error, lookup_all
 from advdiff_jax.data import pixels
+from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import attack_checks, attacks, curves, report
 from advdiff_jax.evaluation.attack_checks import Curve
 from advdiff_jax.perturbation.adversarial import adversarial, step_length
@@ -86,6 +87,21 @@ class Setting(NamedTuple):
     fresh: bool
 
 
+def _check(config):
+    c = config.evaluation.attack
+    for key in ("samplers", "balls", "threats", "objectives", "kappas", "pgd_steps"):
+        if not c[key]:
+            raise UserError(f"config.evaluation.attack.{key}=() names nothing to attack with: set one at least")
+    if "time" in c.threats and not c.times:
+        raise UserError("config.evaluation.attack.times=(): the threat 'time' needs one at least")
+    if config.sampling.grid == "respaced":
+        raise UserError("config.sampling.grid='respaced' ignores config.evaluation.attack.steps: set uniform, log_snr or edm")
+    if c.huge <= max(c.kappas):
+        raise UserError(
+            f"config.evaluation.attack.huge={c.huge:g} must exceed all of config.evaluation.attack.kappas={tuple(c.kappas)}"
+        )
+
+
 def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list[Setting]:
     """Builds every attacked sampler that `evaluation.attack` names.
 
@@ -93,11 +109,14 @@ def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list
         UserError: an unknown name or a bad value.
     """
     c, process = config.evaluation.attack, build_process(config)
+    _check(config)
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.sampling.steps = c.steps
-    with as_user_error("config.evaluation.attack.steps"):
+    try:
         times = build_times(own, process.schedule, objective_spec(config).lowest_noise(config))
+    except UserError as error:
+        raise UserError(f"config.evaluation.attack.steps={c.steps}: {error}") from error
     denoise = process.denoiser(predict, clip=config.sampling.clip or None)
     finish = functools.partial(build_finish(config, process), predict)
     balls = lookup_all(BALLS, config, "evaluation.attack.balls")
@@ -171,17 +190,41 @@ def _attacked(config, setting, shape, prior_std):
     return found
 
 
-def _distances(distance, dtype, found, strongest, kappas, clean) -> tuple[dict[float, float], str]:
-    """Returns kappa -> distance of the attacked samples to clean data, at 0 of those without attack; and why one is missing."""
-    values, reason = {}, ""
+def _distances(distance, dtype, found, strongest, kappas, clean) -> dict[float, float]:
+    """Returns kappa -> distance of the attacked samples to clean data, at 0 of those without attack; or NaN."""
+    values = {}
     for kappa in (0.0, *kappas):
         samples = found[strongest, kappa].samples if kappa else clean
         finite = samples[np.all(np.isfinite(samples), axis=tuple(range(1, samples.ndim)))]
-        values[kappa], failed = distance.of(pixels.to_float(pixels.as_stored(finite, dtype)))
-        reason = reason or failed
-        if failed:  # the same for every budget
-            break
-    return values, reason
+        values[kappa], _ = distance.of(pixels.to_float(pixels.as_stored(finite, dtype)))
+    return values
+
+
+class Result(NamedTuple):
+    """What one setting showed.
+
+    Attributes:
+        setting: the attacked sampler.
+        curve: displacement over method and budget.
+        distances: kappa -> distance of the attacked samples to clean data, at 0 of those without attack.
+    """
+
+    setting: Setting
+    curve: Curve
+    distances: dict[float, float]
+
+
+def _result(config, inputs, setting, distance):
+    c, shape = config.evaluation.attack, inputs.data.train.shape[1:]
+    kappas = sorted(c.kappas)
+    found = _attacked(config, setting, shape, build_process(config).schedule.prior_std)
+    methods = list(dict.fromkeys(method for method, _ in found))
+    clean = found[methods[0], kappas[0]].clean
+    judged = {key: one.displacement for key, one in found.items()}
+    curve = Curve(setting.name, kappas, c.huge, methods, judged, attack_checks.spread(clean))
+    log.info("attack: %s: %s", setting.name, curve.summary())
+    distances = _distances(distance, inputs.data.train.dtype, found, methods[0], kappas, clean) if distance else {}
+    return Result(setting, curve, distances)
 
 
 def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
@@ -194,46 +237,36 @@ def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diag
         c.examples,
         len(settings),
     )
-    shape, dtype = inputs.data.train.shape[1:], inputs.data.train.dtype
-    prior_std, kappas = build_process(config).schedule.prior_std, sorted(c.kappas)
-    distance = build_distance(config, inputs.data)
-    numbers, lines, panels, reasons, rows = {}, [], [], [], []
-    for setting in settings:
-        found = _attacked(config, setting, shape, prior_std)
-        methods = list(dict.fromkeys(method for method, _ in found))
-        clean = found[methods[0], kappas[0]].clean
-        judged = {key: one.displacement for key, one in found.items()}
-        curve = Curve(setting.name, kappas, c.huge, methods, judged, attack_checks.spread(clean))
-        lines += attack_checks.check(curve)
-        numbers |= curve.numbers()
-        values = {}
-        if distance is not None:
-            values, reason = _distances(distance, dtype, found, methods[0], kappas, clean)
-            reasons += [reason] if reason else []
-            numbers |= {f"attack_{setting.name}_{k:g}_{distance.name}": v for k, v in values.items() if np.isfinite(v)}
-        rows += curve.rows(values)
-        panels.append((setting, curve, values))
-        log.info("attack: %s: %s", setting.name, curve.summary())
-    failed = [line for line in lines if not line.holds]
-    numbers["attack_checks_failed"] = float(len(failed))
-    for line in lines:
-        log.info("attack: check: %s", line.text)
-    drawn = _panels(panels, distance)
-    workdir.write_json(inputs.plots / "attack.json", curves.as_json(drawn))
-    curves.draw(drawn).savefig(inputs.plots / "attack.png")
+    distance, reasons = first_distance(config, inputs.data, np.asarray(inputs.samples[: c.examples]))
+    for reason in reasons:
+        log.info("attack: %s", reason)
+    results = [_result(config, inputs, setting, distance) for setting in settings]
+    checks = [line for one in results for line in attack_checks.check(one.curve)]
+    for line in checks:
+        log.info("attack: check %s: %s", "holds" if line.holds else "FAILS", line.text)
+    numbers = {"attack_checks_failed": float(sum(not line.holds for line in checks))}
+    for one in results:
+        numbers |= one.curve.numbers()
+        values = {kappa: value for kappa, value in one.distances.items() if np.isfinite(value)}
+        numbers |= {f"attack_{one.setting.name}_{kappa:g}_{distance.name}": value for kappa, value in values.items()}
+    panels = _panels(results, distance)
+    workdir.write_json(inputs.plots / "attack.json", curves.as_json(panels))
+    curves.draw(panels).savefig(inputs.plots / "attack.png")
     name = distance.name if distance else "distance"
-    head = ("threat", "kappa", *methods, "largest", name)
-    text = (
-        f"{c.examples} samples of {len(settings[0].target.path.times) - 1} steps, each under the worst of {c.restarts} "
-        f"restarts and the objectives {', '.join(c.objectives)}. Displacements are root mean squares over coordinates, in the "
-        "data's units; largest: of an example. "
-        + " ".join(f"{name} is left out: {reason}." for reason in dict.fromkeys(reasons))
-        + ("" if distance else "The run's metrics have no distance to clean data. ")
-    )
     image = report.image(inputs.plots / "attack.png", "Displacement of the samples over the budget.", wide=True)
-    checks = "\n".join(f"{'holds' if line.holds else 'FAILS'}  {line.text}" for line in lines)
-    section = report.Section("Attacks on the trajectory", text=text, table=[head, *rows], images=[image], pre=checks)
-    return Diagnosis(numbers, [section], attack_checks.warning(lines))
+    return Diagnosis(numbers, [_section(c, results, checks, name, reasons, image)], attack_checks.warning(checks))
+
+
+def _section(c, results, checks, name, reasons, image):
+    text = (
+        f"{c.examples} samples of {len(results[0].setting.target.path.times) - 1} steps, each under the worst of {c.restarts} "
+        f"restarts and the objectives {', '.join(c.objectives)}. Displacements are root mean squares over coordinates, in the "
+        "data's units; largest: of an example. " + " ".join(f"{reason}." for reason in reasons)
+    )
+    rows = [row for one in results for row in one.curve.rows(one.distances)]
+    table = [("threat", "kappa", *results[0].curve.methods, "largest", name), *rows]
+    said = "\n".join(f"{'holds' if line.holds else 'FAILS'}  {line.text}" for line in checks)
+    return report.Section("Attacks on the trajectory", text=text, table=table, images=[image], pre=said)
 
 
 def _panels(found, distance: Distance | None) -> list[curves.Panel]:

@@ -12,7 +12,7 @@ from advdiff_jax.builders.outputs import Output, describe
 from advdiff_jax.builders.registry import nearest
 from advdiff_jax.errors import UserError
 
-# Without a wish: the headline of the first of these metrics that the run has.
+# Without a wish: the headline of the first of these metrics.
 HEADLINES = {"wasserstein": "w2", "fd": "fd_{features}", "noise_energy": "noise_energy"}
 
 
@@ -30,26 +30,20 @@ class Distance(NamedTuple):
     of: Callable[[np.ndarray], tuple[float, str]]
 
 
-def build_distance(config: ml_collections.ConfigDict, data: Data, wanted: str = "") -> Distance | None:
-    """Builds the number called `wanted`, or the headline of the run's metrics; None if they have none.
+def build_distance(config: ml_collections.ConfigDict, data: Data, wanted: str) -> Distance:
+    """Builds the number called `wanted`, of the metrics of the run.
 
     Raises:
         UserError: no metric of `evaluation.metrics` has a number of this name.
     """
-    metrics, features = config.evaluation.metrics, config.evaluation.features
-    if not wanted:
-        metric = next((name for name in HEADLINES if name in metrics), None)
-        if metric is None:
-            return None
-        wanted = HEADLINES[metric].format(features=features)
-    else:
-        metric = next((name for name in metrics if describe(METRICS[name].outputs, wanted).meaning), None)
-        if metric is None:
-            known = [output for name in metrics for output in METRICS[name].outputs]
-            raise UserError(
-                f"config.evaluation.few_steps.metric={wanted!r} is no number of config.evaluation.metrics"
-                f"{nearest(wanted, known)}: set one of {', '.join(known)}"
-            )
+    metrics = config.evaluation.metrics
+    metric = next((name for name in metrics if describe(METRICS[name].outputs, wanted).meaning), None)
+    if metric is None:
+        known = [output for name in metrics for output in METRICS[name].outputs]
+        raise UserError(
+            f"config.evaluation.few_steps.metric={wanted!r} is no number of config.evaluation.metrics"
+            f"{nearest(wanted, known)}: set one of {', '.join(known)}"
+        )
     own = config.copy_and_resolve_references()
     with own.unlocked():
         own.evaluation.metrics = (metric,)
@@ -62,3 +56,19 @@ def build_distance(config: ml_collections.ConfigDict, data: Data, wanted: str = 
         return float("nan"), "; ".join(found.failures.values()) or f"{metric} gave no {wanted}"
 
     return Distance(wanted, describe(METRICS[metric].outputs, wanted), of)
+
+
+def first_distance(config: ml_collections.ConfigDict, data: Data, samples: np.ndarray) -> tuple[Distance | None, list[str]]:
+    """Builds the first of the headlines of the run's metrics that samples of this number have.
+
+    Returns:
+        it, or None; and why those before it have none, a line each.
+    """
+    reasons = []
+    for metric in (name for name in HEADLINES if name in config.evaluation.metrics):
+        found = build_distance(config, data, HEADLINES[metric].format(features=config.evaluation.features))
+        _, reason = found.of(samples)
+        if not reason:
+            return found, reasons
+        reasons.append(f"{found.name} is left out: {reason}")
+    return None, reasons or ["config.evaluation.metrics has no distance to clean data"]

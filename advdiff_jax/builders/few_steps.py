@@ -9,8 +9,9 @@ import numpy as np
 
 from advdiff_jax import workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
-from advdiff_jax.builders.distance import build_distance
+from advdiff_jax.builders.distance import build_distance, first_distance
 from advdiff_jax.builders.draw import build_draw, example_keys
+from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import SAMPLERS, build_process, build_times
 from advdiff_jax.builders.registry import lookup_all
@@ -27,7 +28,10 @@ def _at(config, method, count):
     with own.unlocked():
         own.sampling.update({"method": method, "steps": count})
     spec = SAMPLERS[method]
-    steps = len(build_times(own, build_process(own).schedule)) - 1
+    try:
+        steps = len(build_times(own, build_process(own).schedule, objective_spec(own).lowest_noise(own))) - 1
+    except UserError as error:
+        raise UserError(f"config.evaluation.few_steps.steps={count}: {error}") from error
     final = own.sampling.final_draws if own.sampling.final_denoise else 0
     return own, spec.evaluations(own.sampling, steps) + final
 
@@ -43,6 +47,9 @@ def _points(config):
         )
     if config.sampling.grid == "respaced":
         raise UserError("config.sampling.grid='respaced' ignores the number of steps: set uniform, log_snr or edm")
+    for key in ("samplers", "steps"):
+        if not config.evaluation.few_steps[key]:
+            raise UserError(f"config.evaluation.few_steps.{key}=() leaves no point to draw: set one at least")
     counts = sorted(config.evaluation.few_steps.steps)
     return {name: [(*_at(config, name, count), count) for count in counts] for name in specs}
 
@@ -58,18 +65,23 @@ def _drawn(config, inputs):
     return pixels.to_float(pixels.as_stored(finite, inputs.data.train.dtype)), len(samples) - len(finite)
 
 
+def _distance(config, inputs):
+    c = config.evaluation.few_steps
+    if c.metric:
+        return build_distance(config, inputs.data, c.metric), []
+    found, reasons = first_distance(config, inputs.data, np.asarray(inputs.samples[: c.num_samples]))
+    if found is None:
+        raise UserError(f"config.evaluation.few_steps.metric='': {'; '.join(reasons)}: name a number of those metrics")
+    return found, reasons
+
+
 def _few_steps(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Draws from the same starts by each sampler in each number of steps, and measures each set of samples."""
     c, points = config.evaluation.few_steps, _points(config)
-    distance = build_distance(config, inputs.data, c.metric)
-    if distance is None:
-        raise UserError(
-            "config.evaluation.few_steps.metric='': no metric of config.evaluation.metrics has a distance to clean data: "
-            "name one of its numbers"
-        )
+    distance, notes = _distance(config, inputs)
     total = c.num_samples * sum(cost for ones in points.values() for _, cost, _ in ones)
     log.info("few_steps: %s network evaluations", f"{total:,}")
-    numbers, rows, lines, notes = {}, [], {}, []
+    numbers, rows, lines = {}, [], {}
     for method, ones in points.items():
         x, y = [], []
         for own, cost, count in ones:

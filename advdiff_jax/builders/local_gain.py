@@ -15,6 +15,8 @@ from advdiff_jax.data import pixels
 from advdiff_jax.evaluation import curves, local_gain, report
 from advdiff_jax.sampling import grids
 
+LEVEL = 10.0  # sigma / alpha: above, a prediction of eps divides its error by a small alpha
+
 
 def _local_gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:
     """Computes the gain at the noised states of the run's samples, over times that are even in the log noise level.
@@ -34,7 +36,7 @@ def _local_gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> 
         "local_gain": float(mean[top]),
         "local_gain_max": float(gains.max()),
         "local_gain_level": float(u[top]),
-        "local_gain_displacement": float((sigma * mean).max()),
+        "local_gain_displacement": float((sigma * mean)[u <= max(LEVEL, u[0])].max()),
     }
     band = {"low": np.percentile(gains, 5, axis=1), "high": np.percentile(gains, 95, axis=1)}
     axis = "noise level u = sigma / alpha"
@@ -44,14 +46,16 @@ def _local_gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> 
             axis,
             "top singular value of dx0hat / dx",
             {config.variant: curves.Series(u, mean, **band)},
-            "log",
+            xscale="log",
+            yscale="log",
         ),
         curves.Panel(
             "displacement of x0hat per kappa",
             axis,
             "sigma times the gain",
             {config.variant: curves.Series(u, sigma * mean, **{name: sigma * values for name, values in band.items()})},
-            "log",
+            xscale="log",
+            yscale="log",
         ),
     ]
     workdir.write_json(inputs.plots / "local_gain.json", curves.as_json(panels))
@@ -72,7 +76,9 @@ SPEC = DiagnosticSpec(
         ),
         "local_gain_max": Output("the same of the worst sample at the worst level", None),
         "local_gain_level": Output("noise level sigma / alpha of the largest mean local gain", None),
-        "local_gain_displacement": Output("largest mean of sigma times the local gain: displacement of x0hat per kappa", None),
+        "local_gain_displacement": Output(
+            "displacement of x0hat per kappa, sigma times the local gain: the largest mean at levels below 10", None
+        ),
     },
     reads=tuple(f"evaluation.local_gain.{key}" for key in ("levels", "iterations", "examples")),
 )

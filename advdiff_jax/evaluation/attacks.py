@@ -249,7 +249,7 @@ def random(
 def evaluations(
     threat: Threat, steps: int, final: int, objectives: tuple[str, ...], ascent_steps: int, restarts: int, draws: int
 ) -> int:
-    """Counts the network evaluations that `worst` spends on an example; a backward pass to the input counts 1.
+    """Counts the network evaluations that `worst` spends on an example at most; a backward pass to the input counts 1.
 
     Args:
         threat: where the state is shifted.
@@ -262,7 +262,8 @@ def evaluations(
     """
     shifted, rest = threat.last - threat.first, steps - threat.first + final
     joint = ascent_steps * (EVALUATIONS * (steps - threat.first) + 2 * final) + rest
-    costs = {"end": joint, "violation": shifted * (2 * ascent_steps + 4), "x0hat": shifted * (2 * ascent_steps + 4)}
+    greedy = shifted * (2 * ascent_steps + 3)  # one as reference, and one step of each path
+    costs = {"end": joint, "violation": greedy, "x0hat": greedy}
     found = sum(costs[name] + rest for name in objectives)
     return draws * (restarts * found + 2 * threat.first + 3 * rest)
 

@@ -1,5 +1,7 @@
 """Attacks on the sampler of an exact Gaussian denoiser, where all is linear and the worst case is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ def jacobians(one):
         state = advance(one.path, keys, (jnp.zeros((1, 3)), ()), first, last, shifts)
         return advance(one.path, keys, state, last, COUNT)[0][0]
 
-    found = np.asarray(jax.jacfwd(end)(zeros))[:, :, 0]  # [3, m, 3]
+    found = np.asarray(jax.jit(jax.jacfwd(end))(zeros))[:, :, 0]  # [3, m, 3]
     return np.moveaxis(found, 1, 0) * np.asarray(one.radii)[:, None, None]
 
 
@@ -64,7 +66,12 @@ def largest(matrices, ball):
 def attack(one, ball, count=20, objectives=("end",), restarts=4, known=None, judged=None):
     perturb = adversarial(BALLS[ball], count, step_length(count))
     program = jax.jit(lambda *args: attacks.worst(one, objectives, perturb, restarts, jnp.float32(KAPPA), *args))
-    return program(KEYS, known or noise(4), judged or noise(4), START)
+    return jax.device_get(program(KEYS, known or noise(4), judged or noise(4), START))
+
+
+@functools.cache
+def on_ddpm_at_one_time():
+    return attack(target("ddpm", "t0.5"), "l2")
 
 
 def test_the_closed_form_is_that_of_one_matrix():
@@ -75,11 +82,14 @@ def test_the_closed_form_is_that_of_one_matrix():
     assert largest(matrices, "linf") == pytest.approx(np.linalg.norm(vertices @ matrix.T, axis=1).max() / np.sqrt(3), rel=1e-3)
 
 
-@pytest.mark.parametrize("ball", BALLS)
-@pytest.mark.parametrize(("sampler", "threat"), [("ddim", "start"), ("ddpm", "t0.5"), ("ddpm", "every")])
+@pytest.mark.parametrize(
+    ("sampler", "threat", "ball"),
+    [("ddim", "start", "linf"), ("ddpm", "t0.5", "l2"), ("ddpm", "every", "linf"), ("ddpm", "every", "l2")],
+)
 def test_pgd_meets_the_closed_form_and_random_noise_its_mean(sampler, threat, ball):
     one = target(sampler, threat)
-    matrices, found = jacobians(one), attack(one, ball)
+    matrices = jacobians(one)
+    found = on_ddpm_at_one_time() if threat == "t0.5" else attack(one, ball)
     worst = KAPPA * largest(matrices, ball)
     np.testing.assert_allclose(found.displacement, worst, rtol=0.05)
     assert np.max(found.displacement) < 1.001 * worst
@@ -91,29 +101,26 @@ def test_pgd_meets_the_closed_form_and_random_noise_its_mean(sampler, threat, ba
 
 def test_noise_that_the_attacker_does_not_know_changes_nothing_here():
     one = target("ddpm", "t0.5")
-    fixed, fresh = attack(one, "l2"), attack(one, "l2", known=noise(5, 3), judged=noise(6, 2))
+    fixed, fresh = on_ddpm_at_one_time(), attack(one, "l2", known=noise(5, 3), judged=noise(6, 2))
     np.testing.assert_allclose(fixed.displacement, fresh.displacement, rtol=0.02)
     assert not np.allclose(fixed.clean, fresh.clean, atol=0.05)
 
 
-def test_the_one_step_objectives_find_the_same_shift_at_one_time_and_less_than_the_end_along_a_path():
-    """In L2 one shift along the top direction is the worst for all three; greedy shifts need not add up."""
+def test_the_one_step_objectives_find_the_worst_shift_at_one_time():
+    """In L2 the worst shift is the top direction for all three: one estimate shares the axes of the whole sampler."""
     worst = KAPPA * largest(jacobians(target("ddpm", "t0.5")), "l2")
-    for objective in ("violation", "x0hat"):
-        found = attack(target("ddpm", "t0.5"), "l2", objectives=(objective,))
-        np.testing.assert_allclose(found.displacement, worst, rtol=0.05)
-    along = target("ddim", "every")
-    rms = {name: float(jnp.mean(attack(along, "l2", 10, (name,), 1).displacement)) for name in ("violation", "x0hat")}
-    worst = KAPPA * largest(jacobians(along), "l2")
-    assert rms["x0hat"] == pytest.approx(worst, rel=0.05)  # here all shifts have the same best direction
-    assert rms["violation"] < 1.001 * worst
+    found = attack(target("ddpm", "t0.5"), "l2", objectives=("violation", "x0hat"), restarts=1)
+    np.testing.assert_allclose(found.displacement, worst, rtol=0.05)
 
 
-def test_the_worst_of_several_objectives_is_taken_for_each_example():
+def test_along_a_path_shifts_to_one_side_add_up_and_the_worst_objective_is_taken():
     one = target("ddim", "every")
-    alone = [attack(one, "l2", 1, (name,), 1).displacement for name in ("violation", "x0hat")]
-    both = attack(one, "l2", 1, ("violation", "x0hat"), 3).displacement
-    assert np.all(both >= 0.999 * alone[0])  # its first restart has the same keys
+    worst = KAPPA * largest(jacobians(one), "l2")
+    x0hat = attack(one, "l2", 10, ("x0hat",), 1).displacement
+    np.testing.assert_allclose(x0hat, worst, rtol=0.05)  # all shifts have the same best direction here
+    violation = attack(one, "l2", 10, ("violation",), 1).displacement
+    assert np.all(violation < 1.001 * worst)
+    assert np.mean(violation) < 0.9 * worst  # each goes to a side of its own
 
 
 def test_evaluations_are_those_that_the_programs_make():
@@ -130,13 +137,12 @@ def test_evaluations_are_those_that_the_programs_make():
     probe = jax.custom_vjp(tick)
     probe.defvjp(lambda x: (tick(x), None), lambda _, cotangent: (tick(cotangent),))
     path = PATHS["ddpm"]._replace(denoise=lambda x, t: DENOISE(probe(x), t))
-    for threat in ("t0.5", "every"):
-        one = target("ddpm", threat)._replace(path=path)
-        for objective in ("x0hat", "end"):
-            made = 0
-            jax.block_until_ready(attack(one, "linf", 5, (objective,), 2, noise(5, 2), noise(6, 2)))
-            expected = EXAMPLES * attacks.evaluations(one.threat, COUNT, 0, (objective,), 5, 2, 2)
-            assert made == pytest.approx(expected, rel=0.1), (threat, objective)
+    one = target("ddpm", "every")._replace(path=path)
+    for objective in ("x0hat", "end"):
+        made = 0
+        attack(one, "linf", 3, (objective,), 2, noise(5, 2), noise(6, 2))
+        expected = EXAMPLES * attacks.evaluations(one.threat, COUNT, 0, (objective,), 3, 2, 2)
+        assert 0.85 * expected < made <= 1.02 * expected, objective  # the compiler leaves some out
 
 
 @pytest.mark.parametrize(("t", "index"), [(0.5, 3), (0.9, 1), (0.01, 5)])
