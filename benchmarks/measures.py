@@ -88,10 +88,11 @@ def frechet(network: FeatureNetwork) -> Measure:
 
 
 def measures_of(data: Set, cache_dir: str = "") -> dict[str, Measure]:
-    """Returns the measures by name: FD in each network that takes these images, and noise energy."""
+    """Returns the measures by name: FD in each network that takes these images and needs no file, and noise energy."""
     shape = data.images.shape[1:]
     section = ml_collections.ConfigDict({"cache_dir": cache_dir})
-    networks = {name: spec.build(section) for name, spec in FEATURES.items() if spec.shape in (None, shape)}
+    able = {name: spec for name, spec in FEATURES.items() if spec.shape in (None, shape) and not spec.needs_file}
+    networks = {name: spec.build(section) for name, spec in able.items()}
     quiet = int(DIRECTIONS * np.prod(shape))
     energy = {"noise_energy": lambda reference, sets: noise_energy(sets, reference, quiet)}
     return {f"fd_{name}": frechet(network) for name, network in networks.items()} | energy
