@@ -9,7 +9,7 @@ import ml_collections
 from configs.variants import with_variant
 
 # Metrics of fidelity in the features of `evaluation.features`, which all configs of real images name.
-FIDELITY = ("fd", "kid", "precision_recall", "density_coverage")
+FIDELITY = ("fd", "kid", "inception_score", "precision_recall", "density_coverage")
 
 
 def improved_ddpm(config: ml_collections.ConfigDict) -> None:
@@ -39,7 +39,7 @@ def improved_ddpm(config: ml_collections.ConfigDict) -> None:
     config.sampling.steps = 1000  # the paper's longest; it also has 300 and 500
     config.sampling.batch_size = 64
     config.evaluation.metrics = (*FIDELITY, "memorization")
-    config.evaluation.features = "vgg16"
+    config.evaluation.features = "inception"  # vgg16 where no evaluation.weights are named, with a line that says so
     config.evaluation.num_samples = 10_000
 
 
@@ -62,7 +62,7 @@ def finetune(config: ml_collections.ConfigDict) -> None:
     config.robust.cut = config.data.get_ref("noise_std") / 2
     config.sampling.steps = 1000
     config.evaluation.metrics = (*FIDELITY, "memorization")
-    config.evaluation.features = "vgg16"
+    config.evaluation.features = "inception"  # vgg16 where no evaluation.weights are named, with a line that says so
     config.evaluation.num_samples = 10_000
 
 

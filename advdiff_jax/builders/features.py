@@ -29,12 +29,14 @@ class FeaturesSpec(NamedTuple):
         dimension: number of features; None: the file of weights says it.
         shape: of the images that it takes; None: any images of 1 or 3 channels.
         reads: keys of the config that it reads and others may not.
+        is_classifier: it has class probabilities, which the inception score needs.
     """
 
     build: Callable[[ml_collections.ConfigDict], FeatureNetwork]
     dimension: int | None
     shape: tuple[int, ...] | None = None
     reads: tuple[str, ...] = ()
+    is_classifier: bool = False
 
     @property
     def needs_file(self) -> bool:
@@ -45,10 +47,12 @@ class FeaturesSpec(NamedTuple):
 _WEIGHTS = ("evaluation.weights", "evaluation.weights_sha256")
 
 FEATURES = {
-    "digits_cnn": FeaturesSpec(lambda c: digits_cnn(c.cache_dir), 64, shape=(8, 8, 1)),
+    "digits_cnn": FeaturesSpec(lambda c: digits_cnn(c.cache_dir), 64, shape=(8, 8, 1), is_classifier=True),
     "alexnet": FeaturesSpec(lambda c: alexnet(c.cache_dir), 256),
     "vgg16": FeaturesSpec(lambda c: vgg16(c.cache_dir), 512),
-    "inception": FeaturesSpec(lambda c: inception(c.weights, c.weights_sha256, c.cache_dir), 2048, reads=_WEIGHTS),
+    "inception": FeaturesSpec(
+        lambda c: inception(c.weights, c.weights_sha256, c.cache_dir), 2048, reads=_WEIGHTS, is_classifier=True
+    ),
     "dinov2": FeaturesSpec(lambda c: dinov2(c.weights, c.weights_sha256, c.cache_dir), None, reads=_WEIGHTS),
 }
 
@@ -56,21 +60,27 @@ FEATURES = {
 def fall_back(config: ml_collections.ConfigDict, overrides: Iterable[str] = ()) -> str:
     """Sets `evaluation.features` to VGG16 where a config names FID's network and no weights, in place.
 
+    A config's inception score is then left out, because VGG16's convolutions name no classes.
+
     Args:
         config: unlocked.
-        overrides: keys that the user gave. A network that the user asked for stays, and `check_features` refuses it.
+        overrides: keys that the user gave. What the user asked for stays, and is refused where it does not fit.
 
     Returns:
         a line that says so; "": nothing was changed.
     """
-    c = config.evaluation
-    if c.features != "inception" or c.weights or "evaluation.features" in overrides:
-        return ""
-    c.features = FALLBACK
-    return (
-        f"config.evaluation.weights names no file for FID's network, so features are those of {FALLBACK}: for FID set it to "
-        f"{FID_WEIGHTS}"
-    )
+    c, said = config.evaluation, []
+    if c.features == "inception" and not c.weights and "evaluation.features" not in overrides:
+        c.features = FALLBACK
+        said = [
+            f"config.evaluation.weights names no file for FID's network, so features are those of {FALLBACK}: for FID set it to "
+            f"{FID_WEIGHTS}"
+        ]
+    names_classes = c.features in FEATURES and FEATURES[c.features].is_classifier
+    if "inception_score" in c.metrics and "evaluation.metrics" not in overrides and not names_classes:
+        c.metrics = tuple(name for name in c.metrics if name != "inception_score")
+        said.append(f"inception_score is left out: {c.features} names no classes")
+    return "; ".join(said)
 
 
 def build_features(config: ml_collections.ConfigDict) -> FeatureNetwork:

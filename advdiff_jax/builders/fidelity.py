@@ -155,9 +155,7 @@ def score(config: ml_collections.ConfigDict, inputs: Any) -> dict[str, float]:
     """Computes the inception score, with its deviation over splits."""
     probabilities = inputs.features().samples.probabilities
     if probabilities is None:
-        raise InvalidArgument(
-            f"inception_score needs a classifier, and evaluation.features={config.evaluation.features} is none"
-        )
+        raise InvalidArgument(f"evaluation.features={config.evaluation.features} names no classes: set inception")
     found = fidelity.inception_score(probabilities)
     return {"inception_score": found.value, "inception_score_std": found.std}
 
