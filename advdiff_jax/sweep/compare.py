@@ -4,7 +4,6 @@ Training sets, objectives, networks and samplers may differ. What a number is me
 how many samples are judged how.
 """
 
-import itertools
 import json
 import pathlib
 
@@ -60,8 +59,8 @@ def parse(text: str) -> list[pathlib.Path]:
         taken = next((n for n, path in names.items() if _seeds(path)), None)
         if taken is None:
             raise UserError(
-                f"config.compare.runs: {parts[0]!r} holds no finished run (results.json, in it or in its seed_0, seed_1, ...): "
-                "train it first, or name another folder"
+                f"config.compare.runs: {parts[0]!r} holds no finished run (results.json and config.json, in it or in its "
+                "seed_0, seed_1, ...): train it first, or name another folder"
             )
         found.append(names[taken].absolute())
         parts = parts[taken:]
@@ -84,10 +83,11 @@ def named(paths: list[pathlib.Path]) -> Finished:
     """
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"config.compare.runs names {twice} twice: name each run once")
-    for count in itertools.count(1):
-        labels = [_tail(path, count).replace(".", " ") for path in paths]  # a label has no dots
-        if len({*labels}) == len(labels):
-            return {label: _seeds(path) for label, path in zip(labels, paths, strict=True)}
+    longest = max(len(path.parts) for path in paths)
+    tails = ([_tail(path, count).replace(".", " ") for path in paths] for count in range(1, longest + 1))  # without dots
+    numbered = [f"run {i}" for i in range(len(paths))]  # of paths that differ in dots alone
+    labels = next((found for found in tails if len({*found}) == len(found)), numbered)
+    return {label: _seeds(path) for label, path in zip(labels, paths, strict=True)}
 
 
 def _tail(path, count):

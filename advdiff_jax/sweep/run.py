@@ -25,6 +25,9 @@ from advdiff_jax.training import parallel
 log = logging.getLogger(__name__)
 
 
+DRAWING = ("train", "evaluate", "sample")  # modes that draw samples; in others an evaluation has nothing to do
+
+
 class Run(NamedTuple):
     """A run of a list, with its resolved config.
 
@@ -121,8 +124,8 @@ def run_all(
         return modes.load_joint(mode)(own, folder, config.name)
     opened = folder
     for one in own[index::count]:
-        again = [] if modes.MODES[mode].output else [two for two in runs if (two.of, two.seed) == (one.label, one.seed)]
-        for chosen in [one, *again]:
+        again = [two for two in runs if (two.of, two.seed) == (one.label, one.seed)]
+        for chosen in [one, *(again if mode in DRAWING else [])]:
             opened = _do(config.name, chosen, folder, mode)
     if modes.MODES[mode].output:
         return opened

@@ -58,14 +58,16 @@ def differing(found: dict[str, ml_collections.ConfigDict]) -> dict[str, list[Any
 
 
 def _stored(finished):
+    """Returns the set-up of each run; {} where a run is too old to have one, for then nothing is known to be shared."""
     paths = {label: folders[0] / "setup.json" for label, folders in finished.items()}
-    return {label: json.loads(path.read_text()) for label, path in paths.items() if path.exists()}
+    if not all(path.exists() for path in paths.values()):
+        return {}
+    return {label: json.loads(path.read_text()) for label, path in paths.items()}
 
 
 def facts(finished: Finished) -> list[tuple[str, str]]:
-    """Returns the set-up in words, of what is the same in all runs; see `builders.words`; [] where a run has none."""
-    stored = _stored(finished)
-    first, *others = [*stored.values()] if stored and len(stored) == len(finished) else [{}]
+    """Returns the set-up in words, of what is the same in all runs; see `builders.words`."""
+    first, *others = [*_stored(finished).values()] or [{}]
     return [(term, words) for term, words in first.items() if all(one.get(term) == words for one in others)]
 
 

@@ -10,7 +10,12 @@ from configs.ablations.common import list_of_runs
 def get_config():
     base = fashion_mnist.get_config()
     base.data.held_out = 5000  # of 60,000: memorisation and denoising are judged on images that no run has seen
-    base.evaluation.diagnostics = ("gain", "similarity", "noise_levels", "denoising")
+    base.evaluation.diagnostics = (
+        *("gain", "similarity", "noise_levels", "denoising"),
+        *("attack", "local_gain", "few_steps"),
+    )
+    base.evaluation.few_steps.samplers = ("ddim", "dpm_solver_2m")  # 100,000 network evaluations, some minutes of a core
+    base.evaluation.few_steps.num_samples = 600  # more than the 512 features of vgg16
     return list_of_runs(
         name="fashion_mnist_ablation",
         summary=(
@@ -20,12 +25,19 @@ def get_config():
         ),
         base=base,
         runs={name: {"variant": name} for name in ("ddpm", "robust_adv")},
-        evaluations={"ddpm, final step": {"of": "ddpm", "sampling": {"final_denoise": 0.2, "final_level": 0.2}}},
+        evaluations={
+            "ddpm, final step": {
+                "of": "ddpm",
+                "sampling": {"final_denoise": 0.2, "final_level": 0.2},
+                "evaluation": {"diagnostics": ("gain", "similarity")},
+            }
+        },
         seeds=(0,),
         metrics=(
             *("fd_vgg16", "fd_vgg16_dirty", "kid_vgg16", "precision", "recall", "density", "coverage"),
             *("noise_energy", "noise_energy_dirty", "noise_energy_clean"),
             *("nn_distance_ratio", "nn_distance_ratio_held_out", "nn_similarity_vgg16", "nn_similarity_vgg16_held_out"),
+            *("attack_ddim_linf_start_0.3", "attack_ddim_linf_every_0.3", "local_gain"),
             *("network_evaluations", "train_seconds"),
         ),
         figures=("side_by_side", "bars", "curves"),

@@ -64,6 +64,14 @@ def test_bytes_stored_as_floats_have_all_the_noise():
     np.testing.assert_array_equal(pixels.to_float(pixels.to_bytes(x)), as_bytes)  # the same draws
 
 
+def test_poison_in_floats_reaches_a_training_set_of_floats_unrounded():
+    clean = bytes_of(10)
+    poisoned = pixels.to_float(clean) + np.float32(0.001)
+    for dtype, expected in ((np.float32, poisoned), (np.uint8, clean)):
+        data = corruption.CorruptedDataset(clean, 1.0, [corruption.poison(poisoned)], seed=0, dtype=dtype)
+        np.testing.assert_array_equal(data[np.arange(10)], expected)
+
+
 def test_noise_range_draws_one_std_an_example():
     clean = np.zeros((2000, 400), np.float32)
     std = corruption.corrupt(clean, 1.0, [corruption.gaussian_range(0.1, 0.3)], seed=0).x.std(axis=1)

@@ -6,14 +6,19 @@ import jax
 import numpy as np
 import pytest
 
+from advdiff_jax.builders import fidelity
+from advdiff_jax.builders.data import build_data
 from advdiff_jax.data import photos, sources
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation.fidelity import gaussian_distance, moments
 from advdiff_jax.features import lpips_weights
 from advdiff_jax.features.alexnet import alexnet
 from advdiff_jax.features.digits_cnn import digits_cnn
-from advdiff_jax.features.network import at_least, extract
+from advdiff_jax.features.network import at_least, batches, extract
 from advdiff_jax.features.vgg16 import vgg16
+from advdiff_jax.training import parallel
+from configs import digits
 
 
 def test_digits_cnn_knows_digits_and_is_cached(tmp_path):
@@ -60,12 +65,44 @@ def test_small_images_are_enlarged_and_others_stay():
     assert at_least(images, 4) is images
 
 
-def test_batches_do_not_change_features(tmp_path):
-    network, images = digits_cnn(str(tmp_path)), sources.digits().train[:50]
-    whole = extract(network, images, 50)
-    for size in (1, 7, 64):
-        part = extract(network, images, size)
-        np.testing.assert_allclose(part.vectors, whole.vectors, rtol=1e-5, atol=1e-5)
+def test_batches_and_devices_do_not_change_features_nor_distances(tmp_path):
+    """The eight devices of the tests and one, and batches that do not divide the set."""
+    network, images = digits_cnn(str(tmp_path)), sources.digits().train[:150]
+    whole = extract(network, images, 150).vectors
+    reference = moments([extract(network, sources.digits().train[150:400]).vectors])
+    wanted = gaussian_distance(moments([whole]), reference)
+    mapped = parallel.parallel_apply(network.apply, network.params)
+    assert jax.local_device_count() > 1
+    for size, apply in ((64, None), (100, mapped)):
+        found = extract(network, images, size, apply).vectors
+        np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
+        streamed = moments(one.vectors for one in batches(network, images, size, apply))
+        assert gaussian_distance(streamed, reference) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_processes_share_the_images(tmp_path, monkeypatch):
+    """Each takes every n-th image of every set, and the rows that are put together are those of one process."""
+    config = digits.get_config("ddpm")
+    config.evaluation.cache_dir, config.evaluation.max_reference = str(tmp_path), 101
+    data, samples = build_data(config), sources.digits().train[:75]
+    whole, parts = fidelity.feature_sets(config, data, samples), []
+    monkeypatch.setattr(fidelity, "KEPT", 0)
+    fidelity._kept.clear()
+
+    def gathered(mine, total):
+        parts.append(mine)
+        return np.zeros((total, *mine.shape[1:]), mine.dtype)
+
+    monkeypatch.setattr(parallel, "gather_rows", gathered)
+    for process in range(3):
+        fidelity.feature_sets(config, data, samples, (process, 3))
+        fidelity._kept.clear()
+    for i, wanted in enumerate((whole.dirty, whole.reference.vectors, whole.samples.vectors)):
+        own = parts[2 * i :: 6]  # vectors, then probabilities, of three sets
+        together = np.zeros_like(wanted)
+        for process, rows in enumerate(own):
+            together[process::3] = rows
+        np.testing.assert_allclose(together, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_pickle_that_runs_a_program_is_refused(tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_what_is_not_a_run_is_refused(tmp_path):
     for text, said in [
         ("", r"compare\.runs='': name two runs at least"),
         (str(path), "name two runs at least, as FOLDER,FOLDER"),
-        (f"{path},{tmp_path / 'b'}", r"compare\.runs: '.*b' holds no finished run \(results\.json, in it or in its seed_0"),
+        (f"{path},{tmp_path / 'b'}", r"compare\.runs: '.*b' holds no finished run \(results\.json and config\.json, in it or"),
         (f"{path},{path}", "twice: name each run once"),
     ]:
         with pytest.raises(UserError, match=said):
