@@ -61,6 +61,7 @@ def test_an_attack_on_the_exact_model_is_the_closed_form_and_passes_its_checks(t
         assert diagnosis.numbers[f"attack_ddim_l2_start_{kappa}"] == pytest.approx(expected, rel=0.05)
         assert diagnosis.numbers[f"attack_ddim_l2_start_{kappa}_max"] <= 1.001 * expected
     assert diagnosis.numbers["attack_checks_failed"] == 0.0
+    assert diagnosis.numbers["attack_ddim_spread"] > 0.0
     assert diagnosis.warning == ""
     assert {f"attack_ddim_l2_start_{kappa}_w2" for kappa in (0, 0.1, 0.5)} < {*diagnosis.numbers}
     assert all(output_of(name).meaning for name in diagnosis.numbers)
