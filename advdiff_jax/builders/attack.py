@@ -55,7 +55,7 @@ def _ancestral(config, schedule):
 SAMPLERS = {
     "ddim": SamplerSpec(lambda config, schedule: steps.ddim(schedule, eta=0.0)),
     "ddpm": SamplerSpec(_ancestral, reads=("sampling.variance",)),
-    "ddpm_fresh": SamplerSpec(_ancestral, fresh=True, reads=("sampling.variance", "evaluation.attack.draws")),
+    "fresh_ddpm": SamplerSpec(_ancestral, fresh=True, reads=("sampling.variance", "evaluation.attack.draws")),
 }
 
 # Each gives label -> threat, from the section `attack` and the times of the sampler.

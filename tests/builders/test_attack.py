@@ -89,7 +89,7 @@ def test_the_protocol_has_every_threat_sampler_and_ball():
     config = resolve(config)
     settings = attack.build_settings(config, lambda x, t: x)
     assert len(settings) == 3 * 2 * 5
-    assert {"ddim_linf_start", "ddpm_l2_t0.25", "ddpm_fresh_linf_every"} <= {one.name for one in settings}
+    assert {"ddim_linf_start", "ddpm_l2_t0.25", "fresh_ddpm_linf_every"} <= {one.name for one in settings}
     assert [one.fresh for one in settings] == [False] * 20 + [True] * 10
     assert attack.evaluations(config, settings) > 100 * attack.evaluations(
         resolve(plane3d.get_config("ddpm")), attack.build_settings(resolve(plane3d.get_config("ddpm")), lambda x, t: x)
