@@ -15,12 +15,12 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Against diffusers, in an environment of its own, because it needs torch; and Pillow's test images, which its source holds.
+# Against diffusers, torch-fidelity, torchvision and transformers, in an environment of its own, because they need torch; and
+# Pillow's test images, which its source holds.
 crosscheck: .venv-crosscheck/installed .venv-crosscheck/pillow
 	PILLOW_SDIST=$$(echo .venv-crosscheck/pillow/*.tar.gz) \
 		.venv-crosscheck/bin/python -m pytest tests/crosscheck/check_diffusers.py tests/crosscheck/check_interop.py \
-		tests/crosscheck/check_fidelity.py \
-		tests/crosscheck/check_images.py
+		tests/crosscheck/check_fidelity.py tests/crosscheck/check_features.py tests/crosscheck/check_images.py
 
 .venv-crosscheck/pillow: .venv-crosscheck/installed
 	.venv-crosscheck/bin/python -m pip download --quiet --constraint constraints.txt --no-deps --no-binary pillow --dest $@ pillow

@@ -153,9 +153,8 @@ def main() -> None:
     """Prints the table, and draws docs/measures.png, or what --out names."""
     parser = benchmarks.parser("measures", __doc__)
     parser.add_argument("--out", type=pathlib.Path, default=PAGE, help="the picture")
-    parser.add_argument(
-        "--features", nargs="+", choices=list(FEATURES), default=list(FEATURES), help="networks; all by default"
-    )
+    free = [name for name, spec in FEATURES.items() if not spec.needs_file]
+    parser.add_argument("--features", nargs="+", choices=free, default=free, help="networks; all that need no file by default")
     args = parser.parse_args()
     found = {name: measure(load(), args.features) for name, load in SETS.items()}
     draw(found).savefig(args.out)

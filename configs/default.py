@@ -368,8 +368,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.nearest_k = 5  # precision_recall, density_coverage: neighbours of a ball; 3 in Kynkaanniemi et al. 2019
     evaluation.max_neighbours = 10_000  # precision_recall, density_coverage: samples and clean examples; time is quadratic
     evaluation.features_batch = 128  # images that the feature network sees at once, over all devices of a process
-    # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images)
+    # digits_cnn (8x8 digits) | alexnet | vgg16 (ImageNet, any images) | inception (FID's own) | dinov2 (ViT-S, B or L): any
+    # images, the last two from evaluation.weights
     evaluation.features = "digits_cnn"  # one of these: feature network of fd
+    evaluation.weights = ""  # inception, dinov2: file (.safetensors; .pth needs torch), or a URL; docs/evaluation.md names them
+    evaluation.weights_sha256 = ""  # inception, dinov2: SHA-256 that the file must have; a URL needs it; empty: not checked
     evaluation.cache_dir = ""  # folder of feature networks; empty: $XDG_CACHE_HOME/advdiff_jax or ~/.cache/advdiff_jax
     data.cache_dir = evaluation.get_oneway_ref("cache_dir")  # folder: where the findings of its check are kept
     evaluation.max_reference = 50_000  # largest number of clean and of dirty examples that a metric reads; memorization: all

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "cache": set(),
-    "features": {"data", "cache"},  # of trained networks, and of weights in safe formats
+    "features": {"data", "cache", "interop"},  # of trained networks, and of weights in safe formats
     "workdir": set(),
     "diffusion": set(),
     "networks": set(),

@@ -1,6 +1,7 @@
 """Config -> the network in whose features images are compared: the registry of feature networks."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import ml_collections
@@ -11,8 +12,13 @@ from advdiff_jax.data.pixels import Examples
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.features.alexnet import alexnet
 from advdiff_jax.features.digits_cnn import digits_cnn
+from advdiff_jax.features.dinov2 import dinov2
+from advdiff_jax.features.inception import inception
 from advdiff_jax.features.network import FeatureNetwork, extract
 from advdiff_jax.features.vgg16 import vgg16
+
+FALLBACK = "vgg16"  # what stands in for FID's network where a config names that and no weights
+FID_WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 
 
 class FeaturesSpec(NamedTuple):
@@ -20,22 +26,51 @@ class FeaturesSpec(NamedTuple):
 
     Attributes:
         build: section `evaluation` of a config -> the network.
-        dimension: number of features.
+        dimension: number of features; None: the file of weights says it.
         shape: of the images that it takes; None: any images of 1 or 3 channels.
         reads: keys of the config that it reads and others may not.
     """
 
     build: Callable[[ml_collections.ConfigDict], FeatureNetwork]
-    dimension: int
+    dimension: int | None
     shape: tuple[int, ...] | None = None
     reads: tuple[str, ...] = ()
 
+    @property
+    def needs_file(self) -> bool:
+        """Whether the user names a file of weights."""
+        return "evaluation.weights" in self.reads
+
+
+_WEIGHTS = ("evaluation.weights", "evaluation.weights_sha256")
 
 FEATURES = {
     "digits_cnn": FeaturesSpec(lambda c: digits_cnn(c.cache_dir), 64, shape=(8, 8, 1)),
     "alexnet": FeaturesSpec(lambda c: alexnet(c.cache_dir), 256),
     "vgg16": FeaturesSpec(lambda c: vgg16(c.cache_dir), 512),
+    "inception": FeaturesSpec(lambda c: inception(c.weights, c.weights_sha256, c.cache_dir), 2048, reads=_WEIGHTS),
+    "dinov2": FeaturesSpec(lambda c: dinov2(c.weights, c.weights_sha256, c.cache_dir), None, reads=_WEIGHTS),
 }
+
+
+def fall_back(config: ml_collections.ConfigDict, overrides: Iterable[str] = ()) -> str:
+    """Sets `evaluation.features` to VGG16 where a config names FID's network and no weights, in place.
+
+    Args:
+        config: unlocked.
+        overrides: keys that the user gave. A network that the user asked for stays, and `check_features` refuses it.
+
+    Returns:
+        a line that says so; "": nothing was changed.
+    """
+    c = config.evaluation
+    if c.features != "inception" or c.weights or "evaluation.features" in overrides:
+        return ""
+    c.features = FALLBACK
+    return (
+        f"config.evaluation.weights names no file for FID's network, so features are those of {FALLBACK}: for FID set it to "
+        f"{FID_WEIGHTS}"
+    )
 
 
 def build_features(config: ml_collections.ConfigDict) -> FeatureNetwork:
@@ -51,10 +86,27 @@ def build_vectors(config: ml_collections.ConfigDict) -> Callable[[Examples], np.
     return lambda images: extract(network, images).vectors
 
 
-def check_features(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> None:
-    """Raises InvalidArgument if the named network does not take examples of this shape."""
-    wanted = lookup(FEATURES, config, "evaluation.features").shape
+def check_features(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> int:
+    """Returns the number of features of the named network; a run calls it before it trains.
+
+    Raises:
+        InvalidArgument: the network does not take examples of this shape.
+        UserError: its file of weights is missing, or holds others.
+    """
+    spec, c = lookup(FEATURES, config, "evaluation.features"), config.evaluation
+    wanted = spec.shape
     if wanted and tuple(shape) != wanted:
         raise InvalidArgument(f"evaluation.features={config.evaluation.features} takes images of shape {wanted}, not {shape}")
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise InvalidArgument(f"it compares images of 1 or 3 channels, and data.source={config.data.source} has {list(shape)}")
+    if not spec.needs_file:
+        return spec.dimension
+    with as_user_error("config.evaluation"):
+        return _read_dimension(c.features, c.weights, c.weights_sha256, c.cache_dir)
+
+
+@functools.cache
+def _read_dimension(name, weights, sha256, cache_dir):
+    """Reads a whole file, once for all metrics that ask, and keeps the number alone."""
+    section = ml_collections.ConfigDict({"weights": weights, "weights_sha256": sha256, "cache_dir": cache_dir})
+    return FEATURES[name].build(section).dimension

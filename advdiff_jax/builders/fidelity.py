@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.features import FEATURES, build_features, check_features
+from advdiff_jax.builders.features import build_features, check_features
 from advdiff_jax.builders.outputs import Output
-from advdiff_jax.builders.registry import lookup
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import fidelity, reference
@@ -95,7 +94,7 @@ class _Rows:
 def _remembered(config, examples, take):
     """Returns the features of at most `max_reference` examples of a data set; a curve of samples asks for them many times."""
     c = config.evaluation
-    key = (c.features, c.max_reference, id(examples))
+    key = (c.features, c.weights, c.weights_sha256, c.max_reference, id(examples))
     for known, _, found in _kept:
         if known == key:
             return found
@@ -107,11 +106,10 @@ def _remembered(config, examples, take):
 
 def check(config: ml_collections.ConfigDict, data: Any, needs_covariance: bool = False) -> None:
     """Raises InvalidArgument where a metric below has no meaning for the config's data or numbers."""
-    check_features(config, tuple(data.train.shape[1:]))
-    spec, c = lookup(FEATURES, config, "evaluation.features"), config.evaluation
-    if needs_covariance and c.num_samples <= spec.dimension:
+    dimension, c = check_features(config, tuple(data.train.shape[1:])), config.evaluation
+    if needs_covariance and c.num_samples <= dimension:
         raise InvalidArgument(
-            f"a covariance of {spec.dimension} features needs more samples than that: set evaluation.num_samples above it "
+            f"a covariance of {dimension} features needs more samples than that: set evaluation.num_samples above it "
             f"(it is {c.num_samples}), or another evaluation.features"
         )
 

@@ -4,6 +4,7 @@ Which keys a run reads follows from the specs of the names that the config gives
 read if the config gives a name whose spec lists it, and that name's own key is read. All other keys are always read.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ from advdiff_jax.builders import attack, pretrained
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
-from advdiff_jax.builders.features import FEATURES
+from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
@@ -25,6 +26,8 @@ from advdiff_jax.builders.registry import find, get
 from advdiff_jax.builders.sources import SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
 from advdiff_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # key -> the registry of the names that it gives; a tuple gives several.
 CHOICES: dict[str, dict[Any, Any]] = {
@@ -89,6 +92,9 @@ def resolve(
     config = config.copy_and_resolve_references()
     if config.network.kind == "pretrained" and (not modes or modes[mode].needs_network):
         pretrained.follow(config, overrides)
+    fallen_back = fall_back(config, overrides)
+    if fallen_back and "evaluation.features" in read_keys(config, modes, mode):
+        log.warning(fallen_back)
     _check_overrides(config, overrides, modes or {}, mode)
     check_ranges(workdir.flatten(config))
     _check_batch(config)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from advdiff_jax.features import lpips_weights
-from advdiff_jax.features.network import Extracted, FeatureNetwork, at_least, imagenet_normalised, to_colour
+from advdiff_jax.features.network import Extracted, FeatureNetwork, at_least, imagenet_normalised, in_full_precision, to_colour
 
 SIDE = 64  # smaller images are enlarged: at 32 pixels the last layer would see one position
 
@@ -52,4 +52,4 @@ def alexnet(cache_dir: str = "") -> FeatureNetwork:
         x = imagenet_normalised(at_least(to_colour(images), SIDE))
         return Extracted(jnp.mean(AlexNet().apply(params, x)[-1], axis=(1, 2)))
 
-    return FeatureNetwork(params, apply, 256)
+    return FeatureNetwork(params, in_full_precision(apply), 256)

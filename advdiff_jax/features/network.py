@@ -1,5 +1,6 @@
 """What a feature network is, and how its features are read off many images."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -68,6 +69,17 @@ def extract(network: FeatureNetwork, images: Examples, batch_size: int = BATCH, 
     """Returns all of `batches` in one; takes the same arguments."""
     found = list(batches(network, images, min(batch_size, max(len(images), 1)) if apply is None else batch_size, apply))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def in_full_precision(apply: Callable[[Any, jax.Array], Extracted]) -> Callable[[Any, jax.Array], Extracted]:
+    """Has `apply` multiply in float32 on every device, as published numbers do; accelerators round the factors otherwise."""
+
+    @functools.wraps(apply)
+    def precise(params, images):
+        with jax.default_matmul_precision("float32"):
+            return apply(params, images)
+
+    return precise
 
 
 def to_colour(images: jax.Array) -> jax.Array:

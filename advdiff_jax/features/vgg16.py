@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from advdiff_jax.features import lpips_weights
-from advdiff_jax.features.network import Extracted, FeatureNetwork, at_least, imagenet_normalised, to_colour
+from advdiff_jax.features.network import Extracted, FeatureNetwork, at_least, imagenet_normalised, in_full_precision, to_colour
 
 SIDE = 32  # smaller images are enlarged: four halvings leave 2x2 positions
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -33,4 +33,4 @@ def vgg16(cache_dir: str = "") -> FeatureNetwork:
         x = imagenet_normalised(at_least(to_colour(images), SIDE))
         return Extracted(jnp.mean(VGG16().apply(params, x)[-1], axis=(1, 2)))
 
-    return FeatureNetwork(params, apply, 512)
+    return FeatureNetwork(params, in_full_precision(apply), 512)

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.flax
 import safetensors.numpy
 
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.interop import state_dicts
+from advdiff_jax.interop import state_dicts, tensor_files
 from advdiff_jax.interop.diffusers_config import Settings, read_scheduler, read_unet
 from advdiff_jax.interop.tensors import Layout, count_levels
 
@@ -58,10 +56,7 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         return state_dicts.read_tensors(pickled)
     if not file.exists():
         raise InvalidArgument(f"{_unet(path)} holds no {WEIGHTS}: save the model with safe_serialization=True")
-    try:
-        return {name: np.asarray(value) for name, value in safetensors.flax.load_file(file).items()}
-    except safetensors.SafetensorError as error:
-        raise InvalidArgument(f"{file} is damaged ({error}): copy it again") from error
+    return tensor_files.read_safetensors(file)
 
 
 def write(path: pathlib.Path, unet: Mapping[str, Any], scheduler: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
