@@ -70,7 +70,7 @@ def full_attack(config: ml_collections.ConfigDict) -> None:
     """Sets the whole protocol of attacks on the trajectory; it costs some ten thousand times what the default costs."""
     config.evaluation.attack.update(
         {
-            "samplers": ("ddim", "ddpm", "ddpm_fresh"),
+            "samplers": ("ddim", "ddpm", "fresh_ddpm"),
             "balls": ("linf", "l2"),
             "times": (0.25, 0.5, 0.75),
             "objectives": ("violation", "x0hat", "end"),
@@ -380,7 +380,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     # attack: the network evaluations that these settings cost are in the log before it begins; `full_attack` sets the protocol
     evaluation.attack = ml_collections.ConfigDict()
-    # ddim (eta = 0) | ddpm (the attacker knows the noise) | ddpm_fresh (it does not, and averages over draws of it)
+    # ddim (eta = 0) | ddpm (the attacker knows the noise) | fresh_ddpm (it does not, and averages over draws of it)
     evaluation.attack.samplers = ("ddim",)  # any of these, with attack.steps on sampling.grid
     evaluation.attack.balls = ("linf",)  # linf | l2 (||delta||_2 <= kappa sigma sqrt(D)): any of these
     # start (x_1) | time (one time, each of attack.times) | every (each step)
@@ -391,7 +391,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.attack.kappas = (0.1, 0.3, 1.0)  # budgets of a shift, over sigma(t)
     evaluation.attack.pgd_steps = (10,)  # ascent steps of PGD; with several the largest number gives the results
     evaluation.attack.restarts = 1  # random starts of each ascent, of which the worst is taken
-    evaluation.attack.draws = 5  # ddpm_fresh: draws of the noise, and as many others on which the attack is judged
+    evaluation.attack.draws = 5  # fresh_ddpm: draws of the noise, and as many others on which the attack is judged
     evaluation.attack.steps = 10  # sampling steps
     evaluation.attack.examples = 64  # samples that are attacked
     evaluation.attack.batch_size = 64  # of them at once

@@ -55,7 +55,7 @@ def _ancestral(config, schedule):
 SAMPLERS = {
     "ddim": SamplerSpec(lambda config, schedule: steps.ddim(schedule, eta=0.0)),
     "ddpm": SamplerSpec(_ancestral, reads=("sampling.variance",)),
-    "ddpm_fresh": SamplerSpec(_ancestral, fresh=True, reads=("sampling.variance", "evaluation.attack.draws")),
+    "fresh_ddpm": SamplerSpec(_ancestral, fresh=True, reads=("sampling.variance", "evaluation.attack.draws")),
 }
 
 # Each gives label -> threat, from the section `attack` and the times of the sampler.
@@ -246,7 +246,7 @@ def _attack(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diag
         log.info("attack: check %s: %s", "holds" if line.holds else "FAILS", line.text)
     numbers = {"attack_checks_failed": float(sum(not line.holds for line in checks))}
     for one in results:
-        numbers |= one.curve.numbers()
+        numbers |= one.curve.numbers() | {f"attack_{one.setting.name.rsplit('_', 2)[0]}_spread": one.curve.spread}
         values = {kappa: value for kappa, value in one.distances.items() if np.isfinite(value)}
         numbers |= {f"attack_{one.setting.name}_{kappa:g}_{distance.name}": value for kappa, value in values.items()}
     panels = _panels(results, distance)
@@ -290,6 +290,7 @@ SPEC = DiagnosticSpec(
     _attack,
     {
         "attack_checks_failed": Output("checks of the attacks that fail; above 0, the attack is too weak to be believed", None),
+        "attack_*_spread": Output("distance between two samples of that sampler, to which displacements compare", None),
         "attack_*_max": Output("largest displacement of a sample under that attack", None),
         "attack_*_0_*": Output("the metric's number for the same samples without attack", None),
         **{

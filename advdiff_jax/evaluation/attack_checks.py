@@ -94,8 +94,8 @@ def check(curve: Curve) -> list[Check]:
         Check(f"{curve.name}: {ordered}, {said}", not failing),
         Check(f"{curve.name}: damage grows with kappa={', '.join(f'{kappa:g}' for kappa in budgets)}: {shown}", grows),
         Check(
-            f"{curve.name}: kappa={curve.huge:g} moves samples by {number(strongest[-1])}, as far as others are apart "
-            f"({number(curve.spread)})",
+            f"{curve.name}: kappa={curve.huge:g} moves samples by {number(strongest[-1])}, two of them are "
+            f"{number(curve.spread)} apart, and the first must not be less",
             strongest[-1] >= SLACK * curve.spread,
         ),
     ]

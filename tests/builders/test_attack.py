@@ -61,6 +61,7 @@ def test_an_attack_on_the_exact_model_is_the_closed_form_and_passes_its_checks(t
         assert diagnosis.numbers[f"attack_ddim_l2_start_{kappa}"] == pytest.approx(expected, rel=0.05)
         assert diagnosis.numbers[f"attack_ddim_l2_start_{kappa}_max"] <= 1.001 * expected
     assert diagnosis.numbers["attack_checks_failed"] == 0.0
+    assert diagnosis.numbers["attack_ddim_spread"] > 0.0
     assert diagnosis.warning == ""
     assert {f"attack_ddim_l2_start_{kappa}_w2" for kappa in (0, 0.1, 0.5)} < {*diagnosis.numbers}
     assert all(output_of(name).meaning for name in diagnosis.numbers)
@@ -88,7 +89,7 @@ def test_the_protocol_has_every_threat_sampler_and_ball():
     config = resolve(config)
     settings = attack.build_settings(config, lambda x, t: x)
     assert len(settings) == 3 * 2 * 5
-    assert {"ddim_linf_start", "ddpm_l2_t0.25", "ddpm_fresh_linf_every"} <= {one.name for one in settings}
+    assert {"ddim_linf_start", "ddpm_l2_t0.25", "fresh_ddpm_linf_every"} <= {one.name for one in settings}
     assert [one.fresh for one in settings] == [False] * 20 + [True] * 10
     assert attack.evaluations(config, settings) > 100 * attack.evaluations(
         resolve(plane3d.get_config("ddpm")), attack.build_settings(resolve(plane3d.get_config("ddpm")), lambda x, t: x)

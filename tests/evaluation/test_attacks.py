@@ -15,7 +15,7 @@ from advdiff_jax.sampling import grids, steps
 from advdiff_jax.sampling.sample import prior
 from advdiff_jax.sampling.shifted import Path, advance
 
-KAPPA, COUNT, EXAMPLES = 0.3, 6, 16
+KAPPA, COUNT, EXAMPLES = 0.3, 4, 16
 SCHEDULE = schedules.VPLinear()
 AXES = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
 DENOISE = exact.denoiser(exact.gaussian([0.3, -0.2, 0.5], AXES @ np.diag([1.0, 0.2, 0.02]) @ AXES.T), SCHEDULE)
@@ -145,7 +145,7 @@ def test_evaluations_are_those_that_the_programs_make():
         assert 0.85 * expected < made <= 1.02 * expected, objective  # the compiler leaves some out
 
 
-@pytest.mark.parametrize(("t", "index"), [(0.5, 3), (0.9, 1), (0.01, 5)])
+@pytest.mark.parametrize(("t", "index"), [(0.5, 2), (0.9, 1), (0.01, 3)])
 def test_a_time_is_the_nearest_of_the_grid(t, index):
     assert attacks.at(grids.uniform(COUNT), t) == attacks.Threat(index, index + 1)
 
