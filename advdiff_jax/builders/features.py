@@ -73,8 +73,8 @@ def fall_back(config: ml_collections.ConfigDict, overrides: Iterable[str] = ()) 
     if c.features == "inception" and not c.weights and "evaluation.features" not in overrides:
         c.features = FALLBACK
         said = [
-            f"config.evaluation.weights names no file for FID's network, so features are those of {FALLBACK}: for FID set it to "
-            f"{FID_WEIGHTS}"
+            f"config.evaluation.weights names no file for FID's network, so features are those of {FALLBACK}: for FID set it "
+            f"to {FID_WEIGHTS}"
         ]
     names_classes = c.features in FEATURES and FEATURES[c.features].is_classifier
     if "inception_score" in c.metrics and "evaluation.metrics" not in overrides and not names_classes:
