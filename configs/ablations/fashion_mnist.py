@@ -1,7 +1,7 @@
 """Fashion-MNIST at 32x32, 90 % of it under noise of std 0.2: does the paper's objective do on real images what it claims?
 
-A run of `ddpm` takes about half an hour of one core, one of `robust_adv` an hour, and the evaluation of each half an hour: a third
-of that is `similarity`, which reads all 55,000 training images in VGG16.
+A run of `ddpm` takes about half an hour of one core, one of `robust_adv` an hour. The evaluation of each takes half an hour: a
+third of that is `similarity`, which reads all 55,000 training images in VGG16.
 """
 
 from configs import fashion_mnist
