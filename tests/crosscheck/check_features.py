@@ -4,7 +4,10 @@ Runs in an environment of its own (`make crosscheck`), because it needs torch. I
 size that keeps the activations of every layer near 1; AlexNet and VGG16 those of ImageNet.
 """
 
-import tests.crosscheck.without_kernels  # noqa: F401, I001 - before torchvision
+import tests.crosscheck.without_kernels  # noqa: F401 - before what imports torchvision
+
+# isort: split
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,5 +1,9 @@
 """Fidelity measures against torch-fidelity and prdc, on features of the size of VGG16's."""
 
+import tests.crosscheck.without_kernels  # noqa: F401 - before what imports torchvision
+
+# isort: split
+
 import json
 import subprocess
 import sys
@@ -10,7 +14,6 @@ import pytest
 import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-import tests.crosscheck.without_kernels  # noqa: F401 - before torch-fidelity, which imports torchvision
 from advdiff_jax.data import photos
 from advdiff_jax.evaluation import fidelity
 from advdiff_jax.features import inception
