@@ -4,6 +4,10 @@ Runs in an environment of its own (`make crosscheck`), because it needs torch. I
 size that keeps the activations of every layer near 1; AlexNet and VGG16 those of ImageNet.
 """
 
+import tests.crosscheck.torchvision_cpu  # noqa: F401  before the next imports
+
+# isort: split
+
 import jax
 import jax.numpy as jnp
 import numpy as np
