@@ -33,18 +33,22 @@ def test_images_are_resized_as_by_pillow(shape):
 
 
 def test_positions_are_interpolated():
-    """Cubic interpolation is exact on a plane, away from the border; a table of the wanted size stays."""
-    rows, columns = np.meshgrid(np.arange(37), np.arange(37), indexing="ij")
-    table = np.stack([rows, columns, np.ones_like(rows)], axis=-1).reshape(-1, 3)
-    positions = np.concatenate([[[7, 8, 9]], table])[None].astype(np.float32)
+    """Keys' kernel for a = -0.75 over four patches, of which those beyond the border are the border's."""
+    positions = np.random.default_rng(0).standard_normal((1, 1 + 37 * 37, 3), np.float32)
     found = dinov2.interpolated(positions, 16)
-    assert found.shape == (1, 257, 3)
-    np.testing.assert_array_equal(found[0, 0], [7, 8, 9])
-    at = (np.arange(16) + 0.5) * 37 / 16.1 - 0.5
-    grid = found[0, 1:].reshape(16, 16, 3)
-    np.testing.assert_allclose(grid[1:-1, 1:-1, 0], np.broadcast_to(at[1:-1, None], (14, 14)), rtol=1e-5)
-    np.testing.assert_allclose(grid[1:-1, 1:-1, 1], np.broadcast_to(at[None, 1:-1], (14, 14)), rtol=1e-5)
-    np.testing.assert_allclose(grid[..., 2], 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(found[0, 0], positions[0, 0])
+    table = positions[0, 1:].reshape(37, 37, 3)
+
+    def taps(i):
+        at = (i + 0.5) * 37 / 16.1 - 0.5
+        for k in range(int(at) - 1, int(at) + 3):
+            x = abs(at - k)
+            weight = 1.25 * x**3 - 2.25 * x**2 + 1.0 if x < 1 else -0.75 * x**3 + 3.75 * x**2 - 6.0 * x + 3.0
+            yield min(max(k, 0), 36), weight
+
+    for row, column in ((0, 0), (3, 8), (15, 1), (15, 15)):
+        wanted = sum(table[k, m] * v * w for k, v in taps(row) for m, w in taps(column))
+        np.testing.assert_allclose(found[0, 1 + row * 16 + column], wanted, atol=1e-5)
     assert dinov2.interpolated(found, 16) is found
 
 
