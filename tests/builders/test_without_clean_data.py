@@ -82,7 +82,7 @@ def measure(config, data, drawn):
 def test_the_truth_is_nearest_once_it_carries_the_noise(config, data, samples):
     """The plain distance to the dirty set prefers the dirty samples."""
     found = {name: measure(config, data, drawn) for name, drawn in samples.items()}
-    distance = {name: numbers["proximal_fd_digits_cnn"] for name, numbers in found.items()}
+    distance = {name: numbers[f"proximal_fd_{config.evaluation.features}"] for name, numbers in found.items()}
     assert distance["truth"] < 0.5 * min(distance[name] for name in ("dirty", "blur 0.5", "blur 1"))
     assert distance["blur 0.5"] < 0.5 * distance["blur 1"]
     dirty = contrasts(pixels.to_float(data.train))
@@ -100,9 +100,10 @@ def test_a_given_std_replaces_the_readings(config, data, samples):
     for std in (0.05, 0.2, 0.4):
         config.evaluation.proximal_std = std
         found = measure(config, data, samples["truth"])
-        assert found.keys() == {"proximal_fd_digits_cnn", "proximal_std"}
+        name = f"proximal_fd_{config.evaluation.features}"
+        assert found.keys() == {name, "proximal_std"}
         assert found["proximal_std"] == pytest.approx(std)
-        distance[std] = found["proximal_fd_digits_cnn"]
+        distance[std] = found[name]
     assert min(distance, key=distance.get) == 0.2
 
 

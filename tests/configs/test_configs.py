@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.features import fall_back
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import SAMPLERS
 from advdiff_jax.builders.registry import lookup
@@ -38,7 +39,7 @@ def load(name, variant=None):
 
 def shrink(config):
     """The same path in less time: what is left out is width, depth and data. What is not shipped is replaced by photographs."""
-    config.train.batch_size, config.data.num_examples, config.data.size = 8, 64, 8
+    config.train.batch_size, config.data.num_examples, config.data.size, config.data.held_out = 8, 64, 8, 0
     config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "heads": 1, "width": 8, "depth": 1})
     config.robust.group_size = 1  # there is one example a device
     config.network.attention_resolutions = ()  # in the middle there is attention all the same
@@ -189,6 +190,7 @@ def test_every_ablation_expands_and_builds(name):
         again = with_variant(copy.deepcopy(config.base), run.config.variant)
         again.update(config.runs[run.label])
         again.seed, again.train.steps = run.seed, run.config.train.steps  # of the budget
+        fall_back(again)
         assert flatten(again) == flatten(run.config)
         # One setting stands for all: settings differ in how dirty the data are.
         built.setdefault((run.config.variant, run.label.rpartition("/")[-1]), run.config)
