@@ -1,7 +1,7 @@
 """Fashion-MNIST at 32x32, 90 % of it under noise of std 0.2: does the paper's objective do on real images what it claims?
 
-A run of `ddpm` takes about half an hour of one core, one of `robust_adv` an hour. The evaluation takes longer than either:
-VGG16 reads about 20 images a second of a core, 22,000 for the metrics and all 55,000 training images for `similarity`.
+A run of `ddpm` takes about half an hour of one core, one of `robust_adv` an hour. The evaluation takes as long again:
+VGG16 reads about 115 images a second of a core, 22,000 for the metrics and all 55,000 training images for `similarity`.
 """
 
 from configs import fashion_mnist
