@@ -49,6 +49,7 @@ HOST_KEYS = (
     "data.manual_dir",
     "data.check_archives",
     "data.accept_changes",
+    "noise.file",
     "train.accumulate",
     "network.remat",
     "data.cache_dir",

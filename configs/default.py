@@ -91,7 +91,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
-    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
+    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | ambient_blind |
+    # discard_blind
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
 
@@ -282,6 +283,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.huber_c = 0.1  # criterion pseudo_huber: c0, in units of the prediction
     baselines.guess = 1.0  # ambient_guess: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+
+    # --- noise: what is measured in each example, for ambient_blind and discard_blind -----------------------------------
+    config.noise = noise = ml_collections.ConfigDict()
+    noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
+    # 5: half of what a noisy example says of the signal is lost at 5 s, and clipped noise has a mean, which large levels hide.
+    noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s; 1.05 without clean examples
 
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()

@@ -43,6 +43,10 @@ VARIANTS = {
     # learns nothing below the guess, and the last sampling step goes from there to the estimate of x0.
     "ambient_oracle": {"objective": "ambient_oracle"},
     "ambient_guess": {"objective": "ambient_guess"},
+    # Nothing given: the noise of each example is measured in the data, and each teaches the levels that it can.
+    "ambient_blind": {"objective": "ambient_blind"},
+    # The same measurement; the noisy examples are thrown away.
+    "discard_blind": {"objective": "discard_blind"},
 }
 
 

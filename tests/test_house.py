@@ -23,6 +23,7 @@ LIBRARY = {
     "evaluation",
     "features",
     "interop",
+    "noise",
 }
 
 # What a part may import of the package, beside itself and what all may: `errors` and `rng`. Imports point one way.
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "perturbation": set(),
     "data": set(),
     "interop": {"diffusion", "networks"},
+    "noise": {"data"},
     "objectives": {"diffusion", "perturbation", "data"},
     "sampling": {"diffusion", "perturbation", "data"},
     "training": {"objectives", "data", "diffusion", "perturbation"},

@@ -11,6 +11,7 @@ import ml_collections
 from advdiff_jax.builders import closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.data import least_noise_std
+from advdiff_jax.builders.levels import lowest_level
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
@@ -68,6 +69,8 @@ class ObjectiveSpec(NamedTuple):
         lowest_noise: config -> noise-to-signal below which nothing is learnt; the sampler goes from there to the estimate
             of x0.
         needs_noise_std: it reads the standard deviation of the noise in each example.
+        by_level: what it learns from examples whose noise is measured: "above" (its level, of each) | "clean" (of those without
+            noise alone) | "": nothing is measured.
         updates: config -> optimiser updates a step.
         make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
         invariant: what the perturbed penalty keeps, "x0" or "eps"; None: the objective perturbs nothing.
@@ -79,6 +82,7 @@ class ObjectiveSpec(NamedTuple):
     closed_form: Callable[..., ClosedForm] | None = None
     lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
     needs_noise_std: bool = False
+    by_level: str = ""
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
     invariant: str | None = None
@@ -175,6 +179,11 @@ def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
     return ambient(process.schedule, process.parameterization, margin, guess(config), variance_loss)
 
 
+def _ambient_blind(config, process, variance_loss, noise_floor):
+    # The pairs keep every example above its level; this margin only bounds the variance of the target.
+    return ambient(process.schedule, process.parameterization, 0.01, None, variance_loss)
+
+
 def _lowest_ambient(std: Callable, config):
     return (1.0 + config.baselines.margin) * std(config)
 
@@ -185,6 +194,7 @@ def _penalty_cost(config):
     return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
 
 
+_LEVELS = ("noise.file", "noise.margin")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
@@ -232,6 +242,12 @@ OBJECTIVES = {
         functools.partial(_ambient, _guess),
         reads=("baselines.margin", "baselines.guess", "data.noise_std"),
         lowest_noise=functools.partial(_lowest_ambient, _guess),
+    ),
+    "ambient_blind": ObjectiveSpec(_ambient_blind, reads=_LEVELS, lowest_noise=lowest_level, by_level="above"),
+    "discard_blind": ObjectiveSpec(
+        lambda config, process, variance_loss, noise_floor: build_denoising(config, process, variance_loss),
+        reads=("criterion", "noise.file"),
+        by_level="clean",
     ),
 }
 

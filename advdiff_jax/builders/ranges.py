@@ -99,6 +99,7 @@ RANGES = {
     "baselines.huber_c": _POSITIVE,
     "baselines.guess": _AMOUNT,
     "baselines.margin": _POSITIVE,
+    "noise.margin": "[1.05, inf)",
     "train.steps": _COUNT,
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,

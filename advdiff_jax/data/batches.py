@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 import grain
 import numpy as np
 
+from advdiff_jax.data.pairs import Pairs
 from advdiff_jax.data.pixels import Examples
 from advdiff_jax.errors import UserError
 
@@ -36,7 +37,8 @@ class BatchSource:
         process_index: index of this process's share.
         process_count: number of shares.
         flip: mirrors each image [H, W, C] with chance 1/2, drawn anew at each visit, after its corruption.
-        noise_std: for an oracle, maps indices [n] to the std of the noise in these examples [n]; None leaves it out.
+        noise_std: maps indices [n] to the std of the noise in these examples [n]; None leaves it out.
+        pairs: draws examples with their times, instead of epoch after epoch; None: the step draws the times.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class BatchSource:
         process_count: int = 1,
         flip: bool = False,
         noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+        pairs: Pairs | None = None,
     ):
-        self._noise_std = noise_std
+        self._noise_std, self._pairs = noise_std, pairs
         self._examples, self._batch_size, self._seed, self._flip = examples, batch_size, seed, flip
         share = batch_size // process_count
         self._share = np.arange(process_index * share, (process_index + 1) * share)
@@ -65,6 +68,8 @@ class BatchSource:
 
     def indices(self, step: int) -> np.ndarray:
         """Returns the indices [b] of the examples in this process's share of batch `step`."""
+        if self._pairs:
+            return self._pairs.draw(step, self._batch_size)[0][self._share]
         epochs, offsets = np.divmod(step * self._batch_size + self._share, len(self._examples))
         indices = np.empty_like(offsets)
         for epoch in np.unique(epochs):
@@ -73,14 +78,18 @@ class BatchSource:
         return indices
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Returns this process's share of batch `step`: `examples` [b, ...] and, for an oracle, `noise_std` [b]."""
+        """Returns this process's share of batch `step`: `examples` [b, ...]; with `noise_std`, that of each, [b]; with pairs,
+        `time_quantile` [b].
+        """
         indices = self.indices(step)
         batch = self._examples[indices]
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]
             batch = np.where(coins.astype(bool).reshape(-1, 1, 1, 1), batch[:, :, ::-1], batch)
-        oracle = {} if self._noise_std is None else {"noise_std": self._noise_std(indices)}
-        return {"examples": batch, **oracle}
+        known = {} if self._noise_std is None else {"noise_std": self._noise_std(indices)}
+        if self._pairs:
+            known["time_quantile"] = self._pairs.draw(step, self._batch_size)[1][self._share]
+        return {"examples": batch, **known}
 
 
 class _Permutations:

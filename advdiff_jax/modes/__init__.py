@@ -51,6 +51,9 @@ MODES = {
         needs_network=False,
         reads=("evaluation.features", "evaluation.features_batch"),
     ),
+    "noise": ModeSpec(
+        "measures the noise of every training example, given the data alone", output="noise", needs_network=False
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import metrics, published, words
+from advdiff_jax.builders import levels, metrics, published, words
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.registry import lookup_all
@@ -37,6 +37,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     if config.evaluation.samples:
         return given_samples.run(config, folder)
     opened = sample.open_run(config, folder)
+    config = levels.located(config, folder)
     metrics.check_metrics(config, opened.data)
     return evaluate_run(config, folder, opened)
 

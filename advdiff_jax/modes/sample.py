@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
+from advdiff_jax.builders import levels
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
 from advdiff_jax.builders.pretrained import check_same, restore
@@ -66,6 +67,7 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     fresh = bool(config.init_from) and not (folder / "config.json").exists()
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
+    config = levels.located(config, folder)
     experiment = build_experiment(config, data.train.shape[1:])
     if fresh:
         check_same(config)

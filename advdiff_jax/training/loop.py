@@ -19,6 +19,7 @@ import optax
 from jax.experimental import multihost_utils
 
 from advdiff_jax.data.batches import BatchSource, batches
+from advdiff_jax.data.pairs import Pairs
 from advdiff_jax.data.pixels import Examples
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import parallel, state
@@ -43,6 +44,7 @@ def train(
     on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, replicated, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+    pairs: Pairs | None = None,
 ) -> None:
     """Trains to `step_schedule.total` steps, from the newest checkpoint under `workdir` if there is one.
 
@@ -61,7 +63,8 @@ def train(
         on_sample: called with (step, replicated state, between) every `train.sample_every` steps, after a
             checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
-        noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
+        noise_std: indices [n] -> std of the noise in these examples [n], which batches then hold.
+        pairs: draws the examples of a batch with their times.
 
     Raises:
         UserError: training diverged, or the checkpoints are damaged.
@@ -89,6 +92,7 @@ def train(
         process_count=jax.process_count(),
         flip=config.data.flip,
         noise_std=noise_std,
+        pairs=pairs,
     )
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     skips = _Skips(cfg.max_skipped, source, checkpointer)

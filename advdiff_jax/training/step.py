@@ -48,16 +48,17 @@ def make_train_step(
 
     Returns:
         train_step(state, keys, batch, micro_batches=1): takes one typed key per example [B] and a batch of `data.batches`:
-        `examples` [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device, and further entries, which the
-        objective takes as keyword arguments. The gradient runs on `micro_batches` equal parts in turn. Metrics are means over
-        the batch: `loss`, those of the objective, and `grad_norm`; and `skipped`, 1 where the update was not finite and the
-        state, but for its step, stayed.
+        `examples` [B, ...], of which uint8 images are scaled to [-1, 1] here, on the device; perhaps `time_quantile` [B], which
+        sets the times; and further entries, which the objective takes as keyword arguments. The gradient runs on
+        `micro_batches` equal parts in turn. Metrics are means over the batch: `loss`, those of the objective, and `grad_norm`;
+        and `skipped`, 1 where the update was not finite and the state, but for its step, stayed.
     """
     update = make_update(optimizer, ema_decay, more_ema_decays, ema_ramp)
 
     def loss_fn(objective, params, keys, examples, known):
+        known = dict(known)
         x0 = to_float(examples)
-        t, objective_keys, dropout_keys = draw(keys, schedule)
+        t, objective_keys, dropout_keys = draw(keys, schedule, known.pop("time_quantile", None))
 
         def predict(x, t, rows=slice(None)):
             # The dropout keys are fixed here: within a step the network is one function, with one mask per example.
@@ -95,10 +96,11 @@ class StepDraws(NamedTuple):
     dropout_keys: jax.Array
 
 
-def draw(keys: jax.Array, schedule: Schedule) -> StepDraws:
-    """Draws the times of a step, and splits its typed keys [B] by purpose."""
+def draw(keys: jax.Array, schedule: Schedule, quantile: jax.Array | None = None) -> StepDraws:
+    """Draws the times of a step, unless their quantiles [B] are given, and splits its typed keys [B] by purpose."""
     time_keys, objective_keys, dropout_keys = rng.split(keys, 3)
-    return StepDraws(schedule.training_time(rng.uniform(time_keys)), objective_keys, dropout_keys)
+    quantile = rng.uniform(time_keys) if quantile is None else quantile
+    return StepDraws(schedule.training_time(quantile), objective_keys, dropout_keys)
 
 
 def make_update(

@@ -1,0 +1,101 @@
+"""Config -> the measured noise of each example, and the pairs of example and time that it allows."""
+
+import logging
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from advdiff_jax.builders.data import Data
+from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.data.pairs import Pairs
+from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.errors import UserError
+from advdiff_jax.noise import measure
+from advdiff_jax.noise.measure import NoiseLevels
+
+log = logging.getLogger(__name__)
+
+FILE = "noise.npz"
+GRID = 4096  # quantiles of the training time
+LEAST_MARGIN = 1.05  # where no clean example teaches the low levels
+
+
+def describe(levels: NoiseLevels) -> str:
+    """Says in one line what was found."""
+    noisy, count = levels.std[~levels.is_clean], len(levels.std)
+    if not len(noisy):
+        return f"noise of {count:,} examples, by the data alone: {levels.words}"
+    low, middle, high = np.quantile(noisy, [0.05, 0.5, 0.95])
+    return (
+        f"noise of {count:,} examples, by the data alone: {len(noisy) / count:.1%} are noisy, std {middle:.3g} (most between "
+        f"{low:.3g} and {high:.3g}, each within {levels.error:.0%}); {levels.words}"
+    )
+
+
+def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> NoiseLevels:
+    """Reads the levels of `noise.file`, or those that the run in `folder` has measured; measures them if there are none.
+
+    Raises:
+        UserError: the file is of another data set, or the examples hold numbers that are not finite.
+    """
+    path = pathlib.Path(config.noise.file) if config.noise.file else folder / FILE
+    with as_user_error("config.noise"):
+        found = measure.load(path) if path.exists() or config.noise.file else measure.measure(data.train, config.seed)
+    if len(found.std) != len(data.train):
+        raise UserError(
+            f"{path} has the noise of {len(found.std):,} examples, and the training set has {len(data.train):,}: write it "
+            "again with --mode=noise"
+        )
+    if jax.process_index() == 0:
+        measure.save(folder / FILE, found)
+    return found
+
+
+def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_collections.ConfigDict:
+    """Returns the config with the levels that the run in `folder` trains with, as `noise.file`, if it has any."""
+    if not (folder / FILE).exists():
+        return config
+    found = config.copy_and_resolve_references()
+    with found.unlocked():
+        found.noise.file = str(folder / FILE)
+    return found
+
+
+def margin(config: ml_collections.ConfigDict, levels: NoiseLevels) -> float:
+    """Returns the margin of noisy examples: `noise.margin`, or the least where too few clean examples teach what is below."""
+    return config.noise.margin if np.sum(levels.is_clean) >= measure.FEWEST else LEAST_MARGIN
+
+
+def lowest_level(config: ml_collections.ConfigDict) -> float:
+    """Returns the noise-to-signal ratio below which no example teaches; 0 before the levels are known."""
+    if not config.noise.file:
+        return 0.0
+    levels = measure.load(pathlib.Path(config.noise.file))
+    return margin(config, levels) * float(levels.used().min())
+
+
+def build_pairs(config: ml_collections.ConfigDict, schedule: Schedule, levels: NoiseLevels, discard: bool = False) -> Pairs:
+    """Builds the sampler of pairs; with `discard`, noisy examples teach nothing.
+
+    Raises:
+        UserError: no example may teach any time.
+    """
+    std = np.where(levels.is_clean, 0.0, np.inf) if discard else levels.used()
+    ratios = np.asarray(schedule.noise_to_signal(schedule.training_time(np.arange(GRID) / GRID)))
+    chosen = margin(config, levels)
+    with as_user_error(f"config.objective={config.objective}"):
+        pairs = Pairs(std, ratios, chosen, config.seed)
+    clean = int(np.sum(levels.is_clean))
+    if not discard and chosen < config.noise.margin:
+        log.warning(
+            "%d clean examples are too few to teach the low noise levels: noisy ones teach from %.3g times their own level on, "
+            "and %.0f%% of the training times are left out",
+            clean,
+            chosen,
+            100.0 * pairs.wasted,
+        )
+    elif not discard and clean < len(levels.std):
+        log.info("below %.3g times their own level noisy examples teach nothing: %s clean ones do", chosen, f"{clean:,}")
+    return pairs

@@ -1,0 +1,150 @@
+"""`--mode=noise`: measures the noise of every training example, given the data alone, and shows it."""
+
+import logging
+import pathlib
+
+import ml_collections
+import numpy as np
+import scipy.stats
+from matplotlib.figure import Figure
+
+from advdiff_jax.builders import levels
+from advdiff_jax.builders.data import Data, build_data, build_noise_std
+from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.data import pixels
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import figures, report
+from advdiff_jax.noise import measure
+from advdiff_jax.noise.measure import NoiseLevels
+from advdiff_jax.training import parallel
+
+log = logging.getLogger(__name__)
+
+SHOWN = 32  # examples in a picture
+QUANTILES = {"std": 0.5, "std_low": 0.05, "std_high": 0.95}
+MEANING = {
+    "examples": "training examples",
+    "clean_share": "share of them in which no noise is found",
+    "std": "median std of the noise in the others, in the data's units (images: [-1, 1])",
+    "std_low": "the same of the least noisy twentieth of them",
+    "std_high": "the same of the noisiest twentieth",
+    "relative_error": "error of one example's std, as planted noise shows it",
+    "true_clean_share": "share of the examples that this config left clean",
+    "auc": "chance that a corrupted example reads noisier than a clean one, ties as half",
+    "clean_called_noisy": "share of the clean examples that are called noisy",
+    "noisy_called_clean": "share of the corrupted examples that are called clean",
+    "std_over_truth": "median of measured over true std, in corrupted examples",
+    "rank_correlation": "Spearman's, of measured and true std in corrupted examples",
+}
+
+
+@parallel.on_first_process
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Writes noise.npz, noise.json and report.html to `folder`/noise; trains nothing, and claims no run.
+
+    noise.npz holds the fields of `noise.measure.NoiseLevels`. Where the config itself corrupts the data, the report compares
+    with the truth, which the measurement does not see.
+
+    Returns:
+        the report.
+
+    Raises:
+        UserError: see `builders.data.build_data`, or an example holds numbers that are not finite.
+    """
+    data, out = build_data(config), folder / "noise"
+    with as_user_error("config.data"):
+        found = measure.measure(data.train, config.seed)
+    measure.save(out / levels.FILE, found)
+    words = levels.describe(found)
+    log.info("%s", words)
+    _draw(found).savefig(out / "levels.png")
+    sections = [
+        report.Section("What was found", table=report.numbers_table(summary(found), MEANING.__getitem__)),
+        report.Section("Levels", images=[report.image(out / "levels.png", _CAPTION, wide=True)]),
+        *_shown(data, found, out),
+        *_truth(config, data, found),
+        report.Section("Use it", pre=f"--config.noise.file={out / levels.FILE}"),
+    ]
+    title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
+    report.write_report(out / "report.html", title, summary_words, sections)
+    return out / "report.html"
+
+
+_CAPTION = "Std of the noise in each example; in clean ones it is what the reading takes for noise."
+
+
+def summary(found: NoiseLevels) -> dict[str, float]:
+    """Returns the numbers of the first table."""
+    noisy = found.std[~found.is_clean]
+    of_noisy = {name: float(np.quantile(noisy, q)) for name, q in QUANTILES.items()} if len(noisy) else {}
+    share = {"examples": len(found.std), "clean_share": float(np.mean(found.is_clean))}
+    return share | of_noisy | {"relative_error": found.error}
+
+
+def compared(found: NoiseLevels, is_corrupted: np.ndarray, std: np.ndarray | None) -> dict[str, float]:
+    """Compares with the truth.
+
+    Args:
+        found: of N examples.
+        is_corrupted: [N].
+        std: true std of each, [N]; None: the corruption is not one kind of Gaussian noise.
+    """
+    numbers = {"true_clean_share": float(np.mean(~is_corrupted))}
+    clean, noisy = found.reading[~is_corrupted], found.reading[is_corrupted]
+    if len(clean) and len(noisy):
+        numbers["auc"] = float(scipy.stats.mannwhitneyu(noisy, clean).statistic / (len(clean) * len(noisy)))
+    if len(clean):
+        numbers["clean_called_noisy"] = float(np.mean(~found.is_clean[~is_corrupted]))
+    if len(noisy):
+        numbers["noisy_called_clean"] = float(np.mean(found.is_clean[is_corrupted]))
+    if std is not None and len(noisy):
+        true = std[is_corrupted]
+        numbers["std_over_truth"] = float(np.median(found.std[is_corrupted] / true))
+        if np.ptp(true) > 0.0:
+            numbers["rank_correlation"] = float(scipy.stats.spearmanr(found.std[is_corrupted], true).statistic)
+    return numbers
+
+
+def _draw(found):
+    figure = Figure(figsize=(7.0, 3.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    shown = np.maximum(found.reading, 1e-3)
+    bins = np.geomspace(shown.min(), max(shown.max(), 1.01 * shown.min()), 60)
+    for members, label, colour in ((found.is_clean, "called clean", "#1f77b4"), (~found.is_clean, "called noisy", "#d62728")):
+        if members.any():
+            axes.hist(shown[members], bins, label=f"{label}: {np.sum(members):,}", color=colour, alpha=0.75)
+    axes.set(xscale="log", xlabel="std of the noise, data's units", ylabel="examples")
+    axes.legend()
+    return figure
+
+
+def _shown(data, found, out):
+    """Pictures of the cleanest and noisiest examples, and of those nearest to the border."""
+    if len(data.train.shape) != 4:
+        return []
+    order = np.argsort(found.reading, kind="stable")
+    clean = int(np.sum(found.is_clean))
+    middle = clean if 0 < clean < len(order) else len(order) // 2
+    parts = {"cleanest": order[:SHOWN], "border": order[max(0, middle - SHOWN // 2) :][:SHOWN], "noisiest": order[::-1][:SHOWN]}
+    captions = {
+        "cleanest": "The examples with the least noise.",
+        "border": "Those between clean and noisy." if 0 < clean < len(order) else "Those in the middle.",
+        "noisiest": "Those with the most.",
+    }
+    images, limits = [], pixels.to_float(data.train[parts["noisiest"]])
+    for name, rows in parts.items():
+        figures.show(pixels.to_float(data.train[rows]), limits, None, SHOWN).savefig(out / f"{name}.png")
+        images.append(report.image(out / f"{name}.png", captions[name]))
+    return [report.Section("Examples", images=images)]
+
+
+def _truth(config, data: Data, found):
+    if not config.data.corruptions or config.data.fraction == 0.0 or len(data.diagnosed) < len(data.train):
+        return []
+    try:
+        std = build_noise_std(config, data)(np.arange(len(data.train)))
+    except UserError:  # another corruption than noise has no std
+        std = None
+    numbers = compared(found, data.is_corrupted, std)
+    text = "This config corrupts the data itself. The measurement does not see these numbers."
+    return [report.Section("Beside the truth", text, report.numbers_table(numbers, MEANING.__getitem__))]

@@ -1,0 +1,78 @@
+r"""Decides which examples are noisy: one group or two, and is the noisier one white?
+
+The logarithms of the levels have one mode or two. Two modes with a valley between them are two groups. A group is noise if it
+is white (see `quiet`): the texture of clean images fades towards the quiet directions, and noise does not. So a clean set has
+no noisy group, however far its textures spread, and a set without a clean example has no clean one. Noise too weak to stand out
+of the content is not found.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from advdiff_jax.noise.quiet import Reading
+
+WHITE = 0.3  # largest median of |whiteness| of a group of noisy examples; photographs and clothes have 0.4 and more
+DEPTH = 0.5  # of the valley between two modes: its density over that of the lower mode
+FEWEST = 8  # members of a group
+
+
+class Groups(NamedTuple):
+    """The verdict.
+
+    Attributes:
+        is_clean: [N].
+        words: why, in one line.
+    """
+
+    is_clean: np.ndarray
+    words: str
+
+
+def split(reading: Reading, least: float, error: float) -> Groups:
+    """Splits examples into clean and noisy ones.
+
+    Args:
+        reading: of each example, [N].
+        least: level that the storage of clean data has, by rounding; lower readings count as this.
+        error: relative sampling error of a level, which smooths the distribution.
+    """
+    logs = np.log(np.maximum(reading.level, least))
+    threshold = _valley(logs, max(0.5 * error, 0.05))
+    if threshold is None:
+        noisy = _is_noise(reading, np.ones(len(logs), bool), least)
+        words = "the levels form one group, and it is white: no clean example" if noisy else "nothing found: no group is white"
+        return Groups(np.full(len(logs), not noisy), words)
+    upper = logs > threshold
+    if not _is_white(reading.whiteness[upper]):
+        return Groups(np.ones(len(logs), bool), "nothing found: the examples that stand out are textured, not noisy")
+    if _is_noise(reading, ~upper, least):
+        return Groups(np.zeros(len(logs), bool), "the levels form two groups, and both are white: no clean example")
+    return Groups(~upper, "the levels form two groups, and the upper one is white")
+
+
+def _is_white(whiteness):
+    return abs(np.median(whiteness)) < WHITE
+
+
+def _is_noise(reading, members, least):
+    """Says whether a group is white, above three times what rounding alone makes."""
+    return _is_white(reading.whiteness[members]) and np.median(reading.level[members]) > 3.0 * least
+
+
+def _valley(logs, width):
+    """Returns the bottom of the deepest valley between two modes; None: there is none."""
+    low, high = logs.min(), logs.max()
+    if high - low < width or len(logs) < 2 * FEWEST:
+        return None
+    grid = np.linspace(low - width, high + width, 400)
+    # A histogram smoothed by a Gaussian of the reading's own error: a kernel density of many examples, in no time.
+    counts = np.histogram(logs, len(grid), (grid[0], grid[-1]))[0].astype(float)
+    kernel = scipy.stats.norm.pdf(np.arange(-200, 201) * (grid[1] - grid[0]), scale=width)
+    density = np.convolve(counts, kernel, mode="same")
+    left, right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1]
+    depth = density / np.minimum(left, right)
+    bottom = int(np.argmin(depth))
+    sides = np.array([np.sum(counts[:bottom]), np.sum(counts[bottom + 1 :])])
+    return float(grid[bottom]) if depth[bottom] < DEPTH and sides.min() >= FEWEST else None

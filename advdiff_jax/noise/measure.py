@@ -1,0 +1,141 @@
+"""Measures the noise of every example of a data set, given nothing but the data."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from advdiff_jax.data.pixels import Examples, evenly_spaced_indices, to_float
+from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.noise import groups, planted, quiet
+
+FEWEST = 50  # clean examples that serve as carriers of planted noise
+CARRIERS = 500
+ROUNDING = 2.0 / 255.0  # a level that files of 8 bits have by rounding and by flat areas; of floats: a share of their spread
+ROUNDING_OF_FLOATS = 0.005
+
+
+class NoiseLevels(NamedTuple):
+    """The noise of each of N examples.
+
+    Attributes:
+        std: standard deviation of the noise in the data's units, drawn towards the common level by as much as the error says,
+            [N]; of a clean example what is read there, content included.
+        error: relative error of a reading, [].
+        is_clean: [N].
+        reading: of each example alone, calibrated, [N].
+        whiteness: see `quiet.Reading`, [N].
+        words: the verdict in one line.
+    """
+
+    std: np.ndarray
+    error: float
+    is_clean: np.ndarray
+    reading: np.ndarray
+    whiteness: np.ndarray
+    words: str
+
+    def used(self) -> np.ndarray:
+        """Returns the levels as training takes them: 0 in clean examples, [N] float32."""
+        return np.where(self.is_clean, 0.0, self.std).astype(np.float32)
+
+
+Reader = Callable[[np.ndarray], np.ndarray]  # images as stored [n, ...] -> levels [n]
+
+
+def measure(examples: Examples, seed: int = 0, more: dict[str, Reader] | None = None) -> NoiseLevels:
+    """Measures the noise of each example.
+
+    Args:
+        examples: a data set [N, ...] of uint8 images, or of floats; read block by block.
+        seed: of the planted noise.
+        more: further readings of images, which are combined with the first by their errors on planted noise, once clean
+            examples are found to plant it in.
+
+    Raises:
+        InvalidArgument: the examples hold numbers that are not finite.
+    """
+    filters = quiet.fit(examples)
+    readers = {"": lambda x: quiet.read(filters, x).level, **(more or {})}
+    rows = [_read_block(filters, readers, examples[block]) for block in _blocks(len(examples))]
+    readings, whiteness, limits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    if not np.all(np.isfinite(readings)):
+        bad = int(np.sum(~np.all(np.isfinite(readings), axis=1)))
+        raise InvalidArgument(f"{bad:,} of {len(readings):,} examples hold numbers that are not finite: remove them")
+    reading = quiet.Reading(readings[:, 0], whiteness)
+    verdict = groups.split(reading, _least(examples), filters.relative_error)
+    levels, error = _calibrated(examples, readers, readings, limits, verdict.is_clean, filters, seed)
+    std = _shrunk(levels, error, verdict.is_clean)
+    return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words)
+
+
+def _blocks(count):
+    return [np.arange(i, min(i + quiet.BLOCK, count)) for i in range(0, count, quiet.BLOCK)]
+
+
+def _read_block(filters, readers, x):
+    levels = np.stack([read(x) for read in readers.values()], axis=1)
+    return levels, quiet.read(filters, x).whiteness, planted.at_limits(x)
+
+
+def _least(examples):
+    if examples.dtype == np.uint8:
+        return ROUNDING
+    return ROUNDING_OF_FLOATS * float(np.std(examples[evenly_spaced_indices(len(examples), CARRIERS)]))
+
+
+def _calibrated(examples, readers, readings, limits, is_clean, filters, seed):
+    """Returns the calibrated levels [N] and their relative error."""
+    clean = np.flatnonzero(is_clean)
+    if len(clean) >= FEWEST:
+        chosen, carriers = readers, to_float(examples[clean[evenly_spaced_indices(len(clean), CARRIERS)]])
+    elif quiet.are_patches(examples.shape[1:]):
+        # Smoothed carriers hold no content that a reading could mistake for noise, so only the least mistaken is taken.
+        everything = evenly_spaced_indices(len(examples), CARRIERS)
+        chosen, carriers = {"": readers[""]}, planted.smoothed(to_float(examples[everything]))
+    else:
+        return readings[:, 0], filters.relative_error
+
+    def read(images):
+        return np.concatenate(
+            [np.stack([one(images[block]) for one in chosen.values()], axis=1) for block in _blocks(len(images))]
+        )
+
+    calibration = planted.calibrate(read, carriers, examples.dtype, seed)
+    return planted.apply(calibration, readings[:, : len(chosen)], limits), calibration.error
+
+
+def _shrunk(levels, error, is_clean):
+    """Draws the levels of noisy examples towards their mean by as much as the error explains of their spread.
+
+    One level for all, read with an error, is one level again (an empirical-Bayes estimate in the logarithm).
+    """
+    if np.sum(~is_clean) < groups.FEWEST:
+        return levels
+    logs = np.log(levels[~is_clean])
+    middle, spread = np.median(logs), (np.quantile(logs, 0.84) - np.quantile(logs, 0.16)) / 2.0
+    kept = max(0.0, 1.0 - (error / spread) ** 2) if spread > 0.0 else 0.0
+    shrunk = levels.copy()
+    shrunk[~is_clean] = np.exp(middle + kept * (logs - middle))
+    return shrunk
+
+
+def save(path: pathlib.Path, levels: NoiseLevels) -> None:
+    """Writes noise.npz, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **levels._asdict())
+    partial.replace(path)
+
+
+def load(path: pathlib.Path) -> NoiseLevels:
+    """Reads what `save` wrote; raises InvalidArgument for another file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in NoiseLevels._fields}
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidArgument(f"{path} is no file of --mode=noise ({error}): write it again") from error
+    return NoiseLevels(**found | {"error": float(found["error"]), "words": str(found["words"])})
