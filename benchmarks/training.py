@@ -17,9 +17,9 @@ from collections.abc import Sequence
 import jax
 
 import benchmarks
-from advdiff_jax.builders.data import build_data, build_noise_std
+from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
-from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.teaching import build_teaching
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.errors import UserError
@@ -33,13 +33,13 @@ class _Step:
     def __init__(self, config):
         config = resolve(config)
         data = build_data(config)
-        noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+        teaching = build_teaching(config, data)
         experiment = build_experiment(config, data.train.shape[1:])
         self._state = parallel.replicate(
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
-        batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=noise_std)[0]
+        batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=teaching.noise_std, pairs=teaching.pairs)[0]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
         arguments = self._state, self._key, self._batch
         compiled = parallel.compile_steps(

@@ -34,21 +34,24 @@ def describe(levels: NoiseLevels) -> str:
     )
 
 
-def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> NoiseLevels:
+def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path | None = None) -> NoiseLevels:
     """Reads the levels of `noise.file`, or those that the run in `folder` has measured; measures them if there are none.
+
+    The folder keeps what a run trains with.
 
     Raises:
         UserError: the file is of another data set, or the examples hold numbers that are not finite.
     """
-    path = pathlib.Path(config.noise.file) if config.noise.file else folder / FILE
+    path = pathlib.Path(config.noise.file) if config.noise.file else folder and folder / FILE
     with as_user_error("config.noise"):
-        found = measure.load(path) if path.exists() or config.noise.file else measure.measure(data.train, config.seed)
+        is_there = config.noise.file or (path and path.exists())
+        found = measure.load(path) if is_there else measure.measure(data.train, config.seed)
     if len(found.std) != len(data.train):
         raise UserError(
             f"{path} has the noise of {len(found.std):,} examples, and the training set has {len(data.train):,}: write it "
             "again with --mode=noise"
         )
-    if jax.process_index() == 0:
+    if folder and jax.process_index() == 0:
         measure.save(folder / FILE, found)
     return found
 

@@ -245,8 +245,10 @@ OBJECTIVES = {
     ),
     "ambient_blind": ObjectiveSpec(_ambient_blind, reads=_LEVELS, lowest_noise=lowest_level, by_level="above"),
     "discard_blind": ObjectiveSpec(
-        lambda config, process, variance_loss, noise_floor: build_denoising(config, process, variance_loss),
-        reads=("criterion", "noise.file"),
+        lambda config, process, variance_loss, noise_floor: denoising(
+            process.schedule, process.parameterization, variance_loss
+        ),
+        reads=("noise.file",),
         by_level="clean",
     ),
 }

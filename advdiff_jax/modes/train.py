@@ -10,12 +10,12 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import levels
-from advdiff_jax.builders.data import build_data, build_noise_std
+from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import restore
-from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.teaching import build_teaching
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
@@ -40,8 +40,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         log.info("%s: already finished; --mode=evaluate evaluates it again", title)
         return folder / "report.html"
     data = build_data(config)
-    spec = objective_spec(config)
-    noise_std = build_noise_std(config, data) if spec.needs_noise_std else None
+    by_level = bool(objective_spec(config).by_level)
+    teaching = None if by_level else build_teaching(config, data)  # a run that measures owns its folder first
     experiment = build_experiment(config, data.train.shape[1:])
     check_metrics(config, data)
     start = warm_start(config, experiment, folder)
@@ -57,15 +57,12 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             _check_data(config, data, folder)
             log.info("%s: %s", title, preview.describe(config, data))
             log.info("%s: %s", title, _describe(config, experiment))
-        pairs = None
-        if spec.by_level:
-            found = levels.build_levels(config, data, folder)
+        if by_level:
+            teaching = build_teaching(config, data, folder)
             parallel.barrier("levels measured")
-            log.info("%s: %s", title, levels.describe(found))
+            log.info("%s: %s", title, levels.describe(teaching.levels))
             config = levels.located(config, folder)
             experiment = build_experiment(config, data.train.shape[1:])  # its sampler knows the lowest level
-            pairs = levels.build_pairs(config, build_process(config).schedule, found, spec.by_level == "clean")
-            noise_std = found.used().__getitem__ if spec.by_level == "above" else None
         loop.train(
             config,
             folder,
@@ -77,8 +74,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             title,
             on_sample=on_sample,
             warm_start=start,
-            noise_std=noise_std,
-            pairs=pairs,
+            noise_std=teaching.noise_std,
+            pairs=teaching.pairs,
         )
         opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
         return evaluate.evaluate_run(config, folder, opened)

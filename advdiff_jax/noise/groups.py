@@ -4,18 +4,22 @@ The logarithms of the levels have one mode or two. Two modes with a valley betwe
 is white (see `quiet`): the texture of clean images fades towards the quiet directions, and noise does not. So a clean set has
 no noisy group, however far its textures spread, and a set without a clean example has no clean one. Noise too weak to stand out
 of the content is not found.
+
+Points of a few dimensions have no further quiet direction to compare with. There the lower group must lie on a surface, within
+what counts as zero, or nothing is found.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 import scipy.stats
 
 from advdiff_jax.noise.quiet import Reading
 
 WHITE = 0.3  # largest median of |whiteness| of a group of noisy examples; photographs and clothes have 0.4 and more
 DEPTH = 0.5  # of the valley between two modes: its density over that of the lower mode
-FEWEST = 8  # members of a group
+FEWEST, SHARE = 8, 0.005  # members of a group, at least, and their share of all
 
 
 class Groups(NamedTuple):
@@ -30,16 +34,22 @@ class Groups(NamedTuple):
     words: str
 
 
-def split(reading: Reading, least: float, error: float) -> Groups:
+def split(reading: Reading, least: float, error: float, is_tiny: bool = False) -> Groups:
     """Splits examples into clean and noisy ones.
 
     Args:
         reading: of each example, [N].
         least: level that the storage of clean data has, by rounding; lower readings count as this.
         error: relative sampling error of a level, which smooths the distribution.
+        is_tiny: the examples are points of a few dimensions.
     """
     logs = np.log(np.maximum(reading.level, least))
-    threshold = _valley(logs, max(0.5 * error, 0.05))
+    threshold = _valley(logs, 0.1 if is_tiny else max(0.5 * error, 0.05))
+    if is_tiny:
+        lower = np.zeros(len(logs), bool) if threshold is None else logs <= threshold
+        if not lower.any() or not _is_surface(reading.level, lower, np.exp(threshold), least):
+            return Groups(np.ones(len(logs), bool), "nothing found: no part of these points lies on a surface")
+        return Groups(lower, "one group lies on a surface; a point alone says too little, so the others share one level")
     if threshold is None:
         noisy = _is_noise(reading, np.ones(len(logs), bool), least)
         words = "the levels form one group, and it is white: no clean example" if noisy else "nothing found: no group is white"
@@ -50,6 +60,13 @@ def split(reading: Reading, least: float, error: float) -> Groups:
     if _is_noise(reading, ~upper, least):
         return Groups(np.zeros(len(logs), bool), "the levels form two groups, and both are white: no clean example")
     return Groups(~upper, "the levels form two groups, and the upper one is white")
+
+
+def _is_surface(levels, lower, threshold, least):
+    """Says whether more points lie at zero than the noise of the others puts there."""
+    std = np.sqrt(np.mean(levels[~lower] ** 2))
+    expected = np.sum(~lower) * (2.0 * scipy.stats.norm.cdf(threshold / std) - 1.0)
+    return np.median(levels[lower]) <= 3.0 * least and np.sum(lower) > 2.0 * expected
 
 
 def _is_white(whiteness):
@@ -69,10 +86,10 @@ def _valley(logs, width):
     grid = np.linspace(low - width, high + width, 400)
     # A histogram smoothed by a Gaussian of the reading's own error: a kernel density of many examples, in no time.
     counts = np.histogram(logs, len(grid), (grid[0], grid[-1]))[0].astype(float)
-    kernel = scipy.stats.norm.pdf(np.arange(-200, 201) * (grid[1] - grid[0]), scale=width)
-    density = np.convolve(counts, kernel, mode="same")
+    density = scipy.ndimage.gaussian_filter1d(counts, width / (grid[1] - grid[0]), mode="constant")
     left, right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1]
-    depth = density / np.minimum(left, right)
+    below, fewest = np.cumsum(counts), max(FEWEST, SHARE * len(logs))
+    is_between = (below >= fewest) & (len(logs) - below >= fewest)  # a few outliers are no group
+    depth = np.where(is_between, density / np.minimum(left, right), np.inf)
     bottom = int(np.argmin(depth))
-    sides = np.array([np.sum(counts[:bottom]), np.sum(counts[bottom + 1 :])])
-    return float(grid[bottom]) if depth[bottom] < DEPTH and sides.min() >= FEWEST else None
+    return float(grid[bottom]) if depth[bottom] < DEPTH else None

@@ -57,27 +57,34 @@ def measure(examples: Examples, seed: int = 0, more: dict[str, Reader] | None = 
     Raises:
         InvalidArgument: the examples hold numbers that are not finite.
     """
+    _check_finite(examples)
     filters = quiet.fit(examples)
-    readers = {"": lambda x: quiet.read(filters, x).level, **(more or {})}
-    rows = [_read_block(filters, readers, examples[block]) for block in _blocks(len(examples))]
+    readers = list((more or {}).values())
+    rows = [_read_block(filters, readers, examples[block], block) for block in _blocks(len(examples))]
     readings, whiteness, limits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    if not np.all(np.isfinite(readings)):
-        bad = int(np.sum(~np.all(np.isfinite(readings), axis=1)))
-        raise InvalidArgument(f"{bad:,} of {len(readings):,} examples hold numbers that are not finite: remove them")
     reading = quiet.Reading(readings[:, 0], whiteness)
-    verdict = groups.split(reading, _least(examples), filters.relative_error)
+    verdict = groups.split(reading, _least(examples), filters.relative_error, filters.is_tiny)
     levels, error = _calibrated(examples, readers, readings, limits, verdict.is_clean, filters, seed)
     std = _shrunk(levels, error, verdict.is_clean)
     return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words)
+
+
+def _check_finite(examples):
+    if np.issubdtype(examples.dtype, np.floating):
+        axes = tuple(range(1, len(examples.shape)))
+        bad = sum(int(np.sum(~np.all(np.isfinite(examples[block]), axis=axes))) for block in _blocks(len(examples)))
+        if bad:
+            raise InvalidArgument(f"{bad:,} of {len(examples):,} examples hold numbers that are not finite: remove them")
 
 
 def _blocks(count):
     return [np.arange(i, min(i + quiet.BLOCK, count)) for i in range(0, count, quiet.BLOCK)]
 
 
-def _read_block(filters, readers, x):
-    levels = np.stack([read(x) for read in readers.values()], axis=1)
-    return levels, quiet.read(filters, x).whiteness, planted.at_limits(x)
+def _read_block(filters, readers, x, indices):
+    """Returns the levels by each reading [n, R], the whiteness [n] and the share of values at the limits [n]."""
+    own = quiet.read(filters, x, indices)
+    return np.stack([own.level, *(read(x) for read in readers)], axis=1), own.whiteness, planted.at_limits(x)
 
 
 def _least(examples):
@@ -89,22 +96,24 @@ def _least(examples):
 def _calibrated(examples, readers, readings, limits, is_clean, filters, seed):
     """Returns the calibrated levels [N] and their relative error."""
     clean = np.flatnonzero(is_clean)
+    if filters.is_tiny:
+        level = np.sqrt(np.mean(readings[~is_clean, 0] ** 2)) if not is_clean.all() else 0.0
+        return np.where(is_clean, readings[:, 0], level), float(1.0 / np.sqrt(2.0 * max(1, np.sum(~is_clean))))
     if len(clean) >= FEWEST:
-        chosen, carriers = readers, to_float(examples[clean[evenly_spaced_indices(len(clean), CARRIERS)]])
+        carriers = to_float(examples[clean[evenly_spaced_indices(len(clean), CARRIERS)]])
     elif quiet.are_patches(examples.shape[1:]):
-        # Smoothed carriers hold no content that a reading could mistake for noise, so only the least mistaken is taken.
-        everything = evenly_spaced_indices(len(examples), CARRIERS)
-        chosen, carriers = {"": readers[""]}, planted.smoothed(to_float(examples[everything]))
+        # Smoothed carriers hold no content that another reading could mistake for noise, so the least mistaken stands alone.
+        readers = []
+        carriers = planted.smoothed(to_float(examples[evenly_spaced_indices(len(examples), CARRIERS)]))
     else:
         return readings[:, 0], filters.relative_error
 
     def read(images):
-        return np.concatenate(
-            [np.stack([one(images[block]) for one in chosen.values()], axis=1) for block in _blocks(len(images))]
-        )
+        blocks = _blocks(len(images))
+        return np.concatenate([_read_block(filters, readers, images[block], block)[0] for block in blocks])
 
     calibration = planted.calibrate(read, carriers, examples.dtype, seed)
-    return planted.apply(calibration, readings[:, : len(chosen)], limits), calibration.error
+    return planted.apply(calibration, readings[:, : 1 + len(readers)], limits), calibration.error
 
 
 def _shrunk(levels, error, is_clean):

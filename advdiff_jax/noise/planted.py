@@ -19,7 +19,7 @@ from advdiff_jax.data.pixels import as_stored
 COUNT = 2000  # planted images
 LEVELS = (0.02, 0.8)  # std of the planted noise, in the data's units, even in the logarithm
 FILTER = 5  # pixels
-LEAST = 1e-3  # readings below it count as this
+LEAST = 0.01  # below this first reading, which planted noise does not have, a level is in proportion to it
 
 
 class Calibration(NamedTuple):
@@ -63,7 +63,7 @@ def fit(readings: np.ndarray, limits: np.ndarray, levels: np.ndarray) -> Calibra
 
 def apply(calibration: Calibration, readings: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Returns the calibrated levels [n] of readings [n, R] with shares at the limits [n]."""
-    return np.exp(_design(readings, limits) @ calibration.coefficients)
+    return np.minimum(readings[:, 0] / LEAST, 1.0) * np.exp(_design(readings, limits) @ calibration.coefficients)
 
 
 def _design(readings, limits):

@@ -15,14 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from advdiff_jax.data.pixels import Examples, evenly_spaced, to_float
+from advdiff_jax.data.pixels import Examples, evenly_spaced_indices, to_float
 
 SMALLEST = 16  # pixels: shorter side of images that are read by patches
 PATCH, WIDER = 2, 3  # sides of the patches of the reading, and of those of the comparison
 COMPARED = 3  # place of the less quiet direction among those of the wider patches, the quietest being 0
 QUANTILE = 0.25  # of the magnitudes over positions
 QUIET = 0.15  # share of the directions of a whole example
-FITTED = 2000  # examples, evenly spaced, whose principal directions are taken
+TINY = 5  # quiet directions: with fewer, an example alone has no level
+FITTED = 2000  # images, evenly spaced, whose patches have their principal directions taken
+FITTED_WHOLE = 10_000  # of each half of whole examples
 BLOCK = 256  # examples read at once
 
 
@@ -38,8 +40,8 @@ class Filters(NamedTuple):
     means: np.ndarray
 
 
-class QuietFilters(NamedTuple):
-    """The filters of a data set.
+class Bank(NamedTuple):
+    """What is read of an example.
 
     Attributes:
         reading: of the level.
@@ -50,10 +52,30 @@ class QuietFilters(NamedTuple):
     quiet: Filters
     louder: Filters
 
+
+class QuietFilters(NamedTuple):
+    """The filters of a data set.
+
+    Attributes:
+        even: found in the examples with even index, or in all.
+        odd: found in the others, or the same. The quietest of many directions are quiet by chance too, in the examples that
+            chose them: a whole example is read in directions that it did not choose.
+    """
+
+    even: Bank
+    odd: Bank
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether an example has too few numbers for a level of its own."""
+        weights = self.even.reading.weights
+        return weights.ndim == 2 and len(weights) < TINY
+
     @property
     def relative_error(self) -> float:
         """Sampling error of a level of white noise, over the level; for patches the independent positions are unknown."""
-        return float(1.0 / np.sqrt(2.0 * len(self.reading.weights))) if self.reading.weights.ndim == 2 else 0.1
+        weights = self.even.reading.weights
+        return float(1.0 / np.sqrt(2.0 * len(weights))) if weights.ndim == 2 else 0.1
 
 
 class Reading(NamedTuple):
@@ -75,16 +97,23 @@ def are_patches(shape: tuple[int, ...]) -> bool:
 
 def fit(examples: Examples) -> QuietFilters:
     """Finds the quiet directions of a data set [N, ...]."""
-    x = evenly_spaced(examples, FITTED)
-    if are_patches(x.shape[1:]):
+    indices = evenly_spaced_indices(len(examples), FITTED)
+    if are_patches(examples.shape[1:]):
+        x = to_float(examples[indices])
         of_patches = _patch_directions(x, WIDER)
-        quiet, louder = of_patches(0, 1), of_patches(COMPARED, COMPARED + 1)
-        return QuietFilters(_patch_directions(x, PATCH)(0, 1), quiet, louder)
+        bank = Bank(_patch_directions(x, PATCH)(0, 1), of_patches(0, 1), of_patches(COMPARED, COMPARED + 1))
+        return QuietFilters(bank, bank)
+    even = evenly_spaced_indices(-(-len(examples) // 2), FITTED_WHOLE) * 2
+    odd = evenly_spaced_indices(len(examples) // 2, FITTED_WHOLE) * 2 + 1
+    return QuietFilters(*(_whole_directions(to_float(examples[half])) for half in (even, odd)))
+
+
+def _whole_directions(x):
     x = x.reshape(len(x), -1).astype(np.float64)
     mean, count = x.mean(0), max(1, round(QUIET * x.shape[1]))
     directions = np.linalg.eigh(np.cov((x - mean).T).reshape(x.shape[1], -1))[1].T  # rows, quietest first
-    quiet, louder = directions[:count], directions[count : 2 * count]
-    return QuietFilters(*(Filters(rows, rows @ mean) for rows in (quiet, quiet, louder)))
+    quiet, louder = (Filters(rows, rows @ mean) for rows in (directions[:count], directions[count : 2 * count]))
+    return Bank(quiet, quiet, louder)
 
 
 def _patch_directions(x, side):
@@ -101,16 +130,18 @@ def _patches(x, side):
     return np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2))  # [N, h, w, C, side, side]
 
 
-def read(filters: QuietFilters, examples: Examples) -> Reading:
-    """Reads every example of a data set [N, ...], block by block."""
-    blocks = [np.arange(i, min(i + BLOCK, len(examples))) for i in range(0, len(examples), BLOCK)]
-    found = [_read(filters, to_float(examples[block])) for block in blocks]
-    return Reading(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+def read(filters: QuietFilters, x: np.ndarray, indices: np.ndarray) -> Reading:
+    """Reads examples [n, ...], as stored, at their indices [n] in the data set."""
+    x, is_even = to_float(x), np.asarray(indices) % 2 == 0
+    of_odd = _read(filters.even, x)
+    if filters.odd is filters.even:
+        return of_odd
+    return Reading(*(np.where(is_even, a, b) for a, b in zip(_read(filters.odd, x), of_odd, strict=True)))
 
 
-def _read(filters, x):
-    quiet, louder = (np.maximum(_level(one, x), 1e-6) for one in (filters.quiet, filters.louder))
-    return Reading(_level(filters.reading, x), np.log(louder / quiet))
+def _read(bank, x):
+    quiet, louder = (np.maximum(_level(one, x), 1e-6) for one in (bank.quiet, bank.louder))
+    return Reading(_level(bank.reading, x), np.log(louder / quiet))
 
 
 def _level(filters, x):

@@ -24,7 +24,7 @@ def flops(config, shape=(8, 8, 1)):
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), fresh)
     batch = {"examples": jax.ShapeDtypeStruct((1, config.train.batch_size, *shape), jnp.float32)}
-    if objective_spec(config).needs_noise_std:
+    if objective_spec(config).needs_noise_std or objective_spec(config).by_level == "above":
         batch["noise_std"] = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.float32)
     return sum(
         share

@@ -12,13 +12,13 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from advdiff_jax.builders.data import build_data, build_noise_std
+from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.features import fall_back
-from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import SAMPLERS
 from advdiff_jax.builders.registry import lookup
 from advdiff_jax.builders.sources import SOURCES
+from advdiff_jax.builders.teaching import build_teaching
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.errors import UserError
@@ -55,13 +55,13 @@ def first_steps(config):
     """Takes three steps with the objective; returns the last metrics and how far the parameters went in learning rates."""
     config = resolve(config)
     data = build_data(config)
-    noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+    teaching = build_teaching(config, data)
     experiment = build_experiment(config, data.train.shape[1:])
     run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     before = jax.device_get(parallel.first_replica(run.params))
     step = parallel.parallel_train_step(experiment.steps[config.objective != "denoising"])
     # The learning rate warms up from zero.
-    source = BatchSource(data.train, 8, seed=0, noise_std=noise_std)
+    source = BatchSource(data.train, 8, seed=0, noise_std=teaching.noise_std, pairs=teaching.pairs)
     for batch in parallel.shard(iter([source[0]] * 4)):
         run, metrics = step(run, jax.random.key(1), batch)
     after, metrics = jax.device_get(parallel.first_replica((run.params, metrics)))

@@ -1,0 +1,77 @@
+"""Measured noise in a run: what teaches what, and what the sampler learns of it."""
+
+import numpy as np
+import pytest
+
+from advdiff_jax.builders import levels
+from advdiff_jax.builders.data import build_data
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.teaching import build_teaching
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.errors import UserError
+from advdiff_jax.noise import measure
+from configs import digits
+
+
+def config_of(variant, **values):
+    config = digits.get_config(variant)
+    config.update_from_flattened_dict(values)
+    return resolve(config)
+
+
+def of(std, is_clean):
+    std = np.asarray(std, float)
+    return measure.NoiseLevels(std, 0.1, np.asarray(is_clean), std, np.zeros(len(std)), "by hand")
+
+
+MIXED = of([0.01] * 60 + [0.2] * 100, [True] * 60 + [False] * 100)
+NO_CLEAN = of([0.2] * 50 + [0.3] * 50, [False] * 100)
+
+
+def test_noisy_examples_teach_above_the_margin_and_clean_ones_everything(caplog):
+    config = config_of("ambient_blind")
+    schedule = build_process(config).schedule
+    pairs = levels.build_pairs(config, schedule, MIXED)
+    indices, quantiles = pairs.draw(0, 20_000)
+    u = np.asarray(schedule.noise_to_signal(schedule.training_time(quantiles)))
+    noisy = indices >= 60
+    assert u[noisy].min() >= 5.0 * 0.2 * 0.99
+    assert u[~noisy].min() < 0.05
+    assert pairs.wasted == 0.0
+    assert "60 clean ones do" in caplog.text or not caplog.text
+
+
+def test_without_clean_examples_the_margin_falls_and_the_sampler_stops_at_the_lowest_level(tmp_path, caplog):
+    config = config_of("ambient_blind")
+    assert levels.build_pairs(config, build_process(config).schedule, NO_CLEAN).wasted > 0.0
+    assert "0 clean examples are too few" in caplog.text
+    measure.save(tmp_path / levels.FILE, NO_CLEAN)
+    found = levels.located(config, tmp_path)
+    assert found.noise.file == str(tmp_path / levels.FILE)
+    assert objective_spec(found).lowest_noise(found) == pytest.approx(1.05 * 0.2)
+    assert objective_spec(config).lowest_noise(config) == 0.0
+
+
+def test_discarding_everything_is_refused():
+    config = config_of("discard_blind")
+    with pytest.raises(UserError, match=r"objective=discard_blind: no example may teach"):
+        levels.build_pairs(config, build_process(config).schedule, NO_CLEAN, discard=True)
+
+
+def test_levels_are_measured_once_kept_with_the_run_and_refused_for_other_data(tmp_path):
+    config = config_of("ambient_blind")
+    data = build_data(config)
+    first = build_teaching(config, data, tmp_path)
+    kept = measure.load(tmp_path / levels.FILE)
+    np.testing.assert_array_equal(kept.std, first.levels.std)
+    assert np.mean(first.noise_std(np.arange(1797)) > 0.0) == pytest.approx(0.9, abs=0.02)
+    measure.save(tmp_path / levels.FILE, kept._replace(words="kept"))
+    assert build_teaching(config, data, tmp_path).levels.words == "kept"
+    measure.save(tmp_path / "of_others.npz", MIXED)
+    other = config_of("ambient_blind", **{"noise.file": str(tmp_path / "of_others.npz")})
+    with pytest.raises(UserError, match=r"of_others\.npz has the noise of 160 examples, and the training set has 1,797"):
+        build_teaching(other, data)
+    missing = config_of("ambient_blind", **{"noise.file": str(tmp_path / "missing.npz")})
+    with pytest.raises(UserError, match=r"config\.noise: \S+missing\.npz is no file of --mode=noise"):
+        build_teaching(missing, data)
