@@ -19,7 +19,7 @@ from advdiff_jax.noise.quiet import Reading
 
 WHITE = 0.3  # largest median of |whiteness| of a group of noisy examples; photographs and clothes have 0.4 and more
 DEPTH = 0.5  # of the valley between two modes: its density over that of the lower mode
-FEWEST, SHARE = 8, 0.005  # members of a group, at least, and their share of all
+FEWEST, SHARE = 8, 0.01  # members of a group, at least, and their share of all
 
 
 class Groups(NamedTuple):

@@ -1,0 +1,53 @@
+"""`--mode=noise`: the files, the page and the line; and a run that trains by what it measures, stopped and sampled again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from advdiff_jax.builders import levels
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.modes import MODES, noise, sample, train
+from advdiff_jax.noise import measure
+from configs import digits
+
+
+def config_of(variant, **values):
+    config = digits.get_config(f"{variant},tiny")
+    config.update_from_flattened_dict({"evaluation.metrics": ("noise_energy",), "evaluation.diagnostics": (), **values})
+    return resolve(config, [], MODES)
+
+
+def test_the_page_shows_levels_examples_and_the_truth(tmp_path, caplog):
+    caplog.set_level("INFO")
+    report = noise.run(config_of("ddpm"), tmp_path)
+    assert report == tmp_path / "noise" / "report.html"
+    page = report.read_text()
+    found = measure.load(tmp_path / "noise" / levels.FILE)
+    share = np.mean(~found.is_clean)
+    assert share == pytest.approx(0.9, abs=0.02)
+    assert f"{share:.1%} are noisy" in caplog.text
+    assert f"{share:.1%} are noisy" in page
+    for name in ("clean_share", "auc", "clean_called_noisy", "noisy_called_clean", "std_over_truth", "--config.noise.file="):
+        assert name in page
+    assert "rank_correlation" not in page  # one level has no ranks
+    assert page.count("data:image/png") == 4
+    assert not (tmp_path / "config.json").exists()  # no run is claimed
+
+
+def test_clean_data_are_said_to_be_clean(tmp_path, caplog):
+    caplog.set_level("INFO")
+    page = noise.run(config_of("ddpm", **{"data.fraction": 0.0}), tmp_path).read_text()
+    assert "nothing found" in caplog.text
+    assert "Beside the truth" not in page
+
+
+def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time(tmp_path, caplog):
+    config = config_of("ambient_blind", **{"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30})
+    train.run(config, tmp_path)
+    assert "clean examples are too few" in caplog.text
+    first = np.load(tmp_path / "samples" / "step_12.npy").copy()
+    assert levels.lowest_level(levels.located(config, tmp_path)) == pytest.approx(1.05 * 0.2, rel=0.1)
+    sample.run(config, tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "samples" / "step_12.npy"), first)
+    assert json.loads((tmp_path / "config.json").read_text())["noise"]["file"] == ""
