@@ -24,7 +24,7 @@ def installed(tmp_path_factory):
     pip = [sys.executable, "-m", "pip"]
     subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", wheels, copy], check=True)
     (wheel,) = wheels.iterdir()
-    subprocess.run([*pip, "install", *offline, "--target", folder, wheel], check=True)
+    subprocess.run([*pip, "install", *offline, "--no-compile", "--target", folder, wheel], check=True)
     return folder
 
 

@@ -286,6 +286,7 @@ def test_a_list_of_runs_is_split_skips_what_is_done_and_joins(tmp_path):
     small = [
         "--config=configs/ablations/plane3d_variants.py",
         *(arg.replace("--config.", "--config.base.") for arg in TINY),
+        "--config.base.evaluation.field_levels=()",
         "--config.seeds=(0,1)",
         f"--workdir={workdir}",
     ]

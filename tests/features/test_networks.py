@@ -1,11 +1,14 @@
 """Feature networks: digits are known, ImageNet's weights are read safely, and the layers are those of other libraries."""
 
+import pathlib
 import pickle
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from advdiff_jax import cache
 from advdiff_jax.builders import fidelity
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.data import photos, sources
@@ -21,20 +24,27 @@ from advdiff_jax.training import parallel
 from configs import digits
 
 
-def test_digits_cnn_knows_digits_and_is_cached(tmp_path):
+def test_digits_cnn_knows_digits_and_is_cached(tmp_path, monkeypatch):
     images, labels = sources.digits().train, sources.digit_labels()
-    found = extract(digits_cnn(str(tmp_path)), images)
+    network = digits_cnn()  # in the session's cache, which begins empty
+    found = extract(network, images)
     assert found.vectors.shape == (1797, 64)
     assert np.mean(found.probabilities.argmax(axis=1) == labels) > 0.97
 
-    (cached,) = tmp_path.iterdir()
+    (trained,) = cache.directory().glob("digits_cnn-*.safetensors")
+    cached = pathlib.Path(shutil.copy(trained, tmp_path))
     stamp = cached.stat().st_mtime_ns
     np.testing.assert_array_equal(
         extract(digits_cnn(str(tmp_path)), images[:5], 5).vectors.argmax(), found.vectors[:5].argmax()
     )
     assert cached.stat().st_mtime_ns == stamp
+
+    again = []  # training takes seconds, and would end with the same parameters
+    train = lambda images, labels: again.append(len(images)) or network.params
+    monkeypatch.setattr("advdiff_jax.features.digits_cnn._train_digits_cnn", train)
     cached.write_bytes(b"damaged")
     np.testing.assert_allclose(extract(digits_cnn(str(tmp_path)), images[:5]).vectors, found.vectors[:5], atol=1e-3)
+    assert again == [1797]
     assert cached.stat().st_size > 1000
 
 
@@ -65,9 +75,9 @@ def test_small_images_are_enlarged_and_others_stay():
     assert at_least(images, 4) is images
 
 
-def test_batches_and_devices_do_not_change_features_nor_distances(tmp_path):
+def test_batches_and_devices_do_not_change_features_nor_distances():
     """The eight devices of the tests and one, and batches that do not divide the set."""
-    network, images = digits_cnn(str(tmp_path)), sources.digits().train[:150]
+    network, images = digits_cnn(), sources.digits().train[:150]
     whole = extract(network, images, 150).vectors
     reference = moments([extract(network, sources.digits().train[150:400]).vectors])
     wanted = gaussian_distance(moments([whole]), reference)
@@ -80,10 +90,10 @@ def test_batches_and_devices_do_not_change_features_nor_distances(tmp_path):
         assert gaussian_distance(streamed, reference) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_processes_share_the_images(tmp_path, monkeypatch):
+def test_processes_share_the_images(monkeypatch):
     """Each takes every n-th image of every set, and the rows that are put together are those of one process."""
     config = digits.get_config("ddpm")
-    config.evaluation.cache_dir, config.evaluation.max_reference = str(tmp_path), 101
+    config.evaluation.max_reference = 101
     data, samples = build_data(config), sources.digits().train[:75]
     whole, parts = fidelity.feature_sets(config, data, samples), []
     monkeypatch.setattr(fidelity, "KEPT", 0)

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 def on_folder(folder, **overrides):
     config = image_folder.get_config("ddpm,tiny")
     config.data.update({"path": str(folder), "size": 16, "num_workers": 1, "read_ahead": 2})
-    config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": ()})
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "attention_resolutions": ()})
     config.train.update({"steps": 4, "log_every": 2, "warmup_steps": 1})
     config.sampling.update({"steps": 2, "batch_size": 2})
     config.evaluation.update({"num_samples": 16, "grid": 16, "diagnostics": (), "metrics": ("memorization",)})

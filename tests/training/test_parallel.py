@@ -1,186 +1,63 @@
-"""One device and four, each in its own process, have the same losses, parameters and samples."""
+"""One device and eight have the same losses, parameters and samples."""
 
-import json
-import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
-import pytest
 
-from advdiff_jax.training import parallel
-from advdiff_jax.training.log import read_metrics
-from tests.launching import ROOT, TINY, environment
-
-PROGRAM = """
-import sys
-import jax, numpy as np
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.training import parallel, state
 from configs import digits
+from tests.launching import ROOT, environment
 
-config = digits.get_config(sys.argv[1])
-config.train.batch_size, config.network.base_channels, config.network.channel_mults = 16, 8, (1,)
-config.network.attention_resolutions = (8,)
-config.network.dropout, config.train.warmup_steps, config.robust.bias_max = 0.1, 1, 0.1
-config.robust.group_size = 2
-config.train.accumulate, config.train.more_ema_decays, config.network.remat = 2, (0.9,), True
-config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
-config = resolve(config)
-data = build_data(config)
-experiment = build_experiment(config, data.train.shape[1:])
-run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer, 1))
-step = parallel.parallel_train_step(experiment.steps[True], config.train.accumulate)
-losses = []
-for batch in parallel.shard({"examples": x} for x in data.train[:96].reshape(6, 16, 8, 8, 1)):
-    run, metrics = step(run, jax.random.key(1), batch)
-    losses.append(float(parallel.first_replica(metrics)["loss"]))
-samples = np.concatenate([*experiment.sampler(run.ema_params, jax.random.key(2), 12)])
-leaves = jax.tree.leaves(jax.device_get(parallel.first_replica(run)))
-np.savez(sys.argv[2], losses=losses, samples=samples, *leaves)
-"""
-
-
-def run_on(devices, variant, out):
-    subprocess.run([sys.executable, "-c", PROGRAM, variant, out], check=True, env=environment(devices), cwd=ROOT)
-    return np.load(out)
-
-
-def test_one_and_four_devices_agree(tmp_path):
-    """Runs the hardest case: random radius, dropout, an ascent on one example of two, micro-batches, and remat."""
-    one, four = (run_on(n, "robust_adv", tmp_path / f"{n}.npz") for n in (1, 4))
-    assert len(one["losses"]) == 5
-    np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
-    for name in set(one.files) - {"losses", "samples"}:
-        np.testing.assert_allclose(one[name], four[name], atol=1e-5, err_msg=name)
-    np.testing.assert_allclose(one["samples"], four["samples"], atol=1e-4)
-
-
-TWO_PROCESSES = """
-import json, sys
-import jax
-jax.distributed.initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]))
-import pathlib
-from advdiff_jax import modes
-from advdiff_jax.builders.validate import resolve
-from configs import plane3d
-
-config = plane3d.get_config("robust_ran")
-config.train.steps, config.train.batch_size, config.train.log_every, config.train.checkpoint_every = 12, 32, 4, 6
-config.train.warmup_steps = 2
-config.evaluation.metrics, config.evaluation.diagnostics, config.evaluation.field_levels = ("plane", "wasserstein"), (), ()
-config.data.num_examples, config.evaluation.num_samples, config.sampling.steps, config.sampling.batch_size = 500, 64, 4, 16
-modes.load("train")(resolve(config), pathlib.Path(sys.argv[3]))
-"""
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def test_two_processes_are_one_run(tmp_path, free_port):
-    """Two hosts with two devices each write one workdir, with the numbers of one host with four devices."""
-    env = environment(devices=2) | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    pair = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(free_port), str(i), str(tmp_path / "two")], env=env, cwd=ROOT
-        )
-        for i in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in pair] == [0, 0]
-
-    program = TWO_PROCESSES.replace("jax.distributed.initialize", "(lambda *args: None)")
-    subprocess.run([sys.executable, "-c", program, "0", "0", str(tmp_path / "one")], check=True, env=environment(4), cwd=ROOT)
-
-    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
-    for name in ("off_plane_rms", "spread_ratio", "w2"):
-        assert two[name] == pytest.approx(one[name], rel=1e-3), name
-
-
-ENDS_LATE = """
+ON_ONE = """
 import sys
-import launch
-from advdiff_jax.data.batches import BatchSource
-from advdiff_jax.errors import UserError
+import numpy as np
+from tests.training.test_parallel import train_and_sample
 
-read = BatchSource.__getitem__
-
-def one(source, step):
-    if step == 12 and "--process_id=1" in sys.argv:
-        raise UserError("image 3 is bad: remove it")
-    return read(source, step)
-
-BatchSource.__getitem__ = one
-sys.exit(launch.main(sys.argv))
+np.savez(sys.argv[1], **train_and_sample())
 """
 
 
-def launch_two(port, program, *args, own=((), ())):
-    """Runs the command in two processes, with more arguments of each; returns their (status, lines of stderr)."""
-    flags = (*args, "--distributed", f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
-    env = environment(devices=1) | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    pair = [
-        subprocess.Popen(
-            [sys.executable, *program, *flags, f"--process_id={i}", *more],
-            env=env,
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i, more in enumerate(own)
-    ]
-    found = [process.communicate(timeout=100)[1].splitlines() for process in pair]
-    return [(process.returncode, lines) for process, lines in zip(pair, found, strict=True)]
+def train_and_sample():
+    """Takes five steps of the hardest case on all devices of this process; returns losses, samples and the leaves of the state.
+
+    The case: random radius, dropout, an ascent on one example of two, micro-batches, a second average, and remat.
+    """
+    config = digits.get_config("robust_adv")
+    config.network.update(
+        {"base_channels": 8, "channel_mults": (1,), "attention_resolutions": (), "dropout": 0.1, "remat": True}
+    )
+    config.train.update({"batch_size": 32, "warmup_steps": 1, "accumulate": 2, "more_ema_decays": (0.9,)})
+    config.robust.bias_max, config.robust.group_size = 0.1, 2
+    config.sampling.steps, config.sampling.batch_size = 3, 8 // jax.device_count()
+    config = resolve(config)
+    data = build_data(config)
+    experiment = build_experiment(config, data.train.shape[1:])
+    run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer, 1))
+    step = parallel.parallel_train_step(experiment.steps[True], config.train.accumulate)
+    losses = []
+    for batch in parallel.shard({"examples": x} for x in data.train[:192].reshape(6, 32, 8, 8, 1)):
+        run, metrics = step(run, jax.random.key(1), batch)
+        losses.append(float(parallel.first_replica(metrics)["loss"]))
+    samples = np.concatenate([*experiment.sampler(run.ema_params, jax.random.key(2), 12)])
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(parallel.first_replica(run)))
+    return {"losses": losses, "samples": samples} | {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def test_an_error_on_one_host_ends_all(tmp_path, free_port):
-    """Both in seconds and with one line: the one that has the error, and the one that waits for it in a collective."""
-    program = ("-c", ENDS_LATE)
-    config = ("--config=configs/plane3d.py:ddpm", *TINY, "--config.train.steps=10000", "--config.data.read_ahead=0")
-    found = launch_two(free_port, program, *config, f"--workdir={tmp_path / 'run'}")
-    said = ["error: process 1: image 3 is bad: remove it", "error: image 3 is bad: remove it"]
-    assert [(status, lines[-1]) for status, lines in found] == [(2, line) for line in said]
-    assert "Traceback" not in "".join(line for _, lines in found for line in lines)
-
-
-PREEMPTED = """
-import os, signal, sys
-import launch
-from advdiff_jax.data.batches import BatchSource
-
-read = BatchSource.__getitem__
-
-def one(source, step):
-    if step == 12 and "--process_id=1" in sys.argv and not os.path.exists(sys.argv[1]):
-        open(sys.argv[1], "w").close()
-        os.kill(os.getpid(), signal.SIGTERM)
-    return read(source, step)
-
-BatchSource.__getitem__ = one
-sys.exit(launch.main([sys.argv[0], *sys.argv[2:]]))
-"""
-
-
-def test_a_preemption_of_one_host_stops_all_at_one_step_and_they_go_on(tmp_path, free_port):
-    program, run = ("-c", PREEMPTED, str(tmp_path / "preempted")), tmp_path / "run"
-    config = ("--config=configs/plane3d.py:ddpm", *TINY, "--config.train.steps=400", "--config.data.read_ahead=0")
-    found = launch_two(free_port, program, *config, f"--workdir={run}")
-    last = "interrupted; run the same command again to go on from where it stopped"
-    assert [(status, lines[-1]) for status, lines in found] == [(130, last)] * 2
-    stopped = max(int(child.name) for child in (run / "checkpoints").iterdir())
-    assert 12 <= stopped < 400
-    found = launch_two(free_port + 1, program, *config, f"--workdir={run}")
-    assert [status for status, _ in found] == [0, 0]
-    steps = [row["step"] for row in read_metrics(run)]
-    assert steps == list(range(10, 401, 10))
-    assert (run / "report.html").exists()
+def test_one_and_eight_devices_agree(tmp_path):
+    """The one is in a process of its own, the eight are those of the tests."""
+    subprocess.run([sys.executable, "-c", ON_ONE, tmp_path / "one.npz"], check=True, env=environment(1), cwd=ROOT)
+    one, eight = np.load(tmp_path / "one.npz"), train_and_sample()
+    assert len(one["losses"]) == 5
+    assert jax.device_count() == 8
+    np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-5)
+    for name in eight.keys() - {"losses", "samples"}:
+        np.testing.assert_allclose(one[name], eight[name], atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(one["samples"], eight["samples"], atol=1e-4)
 
 
 def test_the_first_process_alone_writes_what_claims_no_run(monkeypatch):
@@ -190,16 +67,3 @@ def test_the_first_process_alone_writes_what_claims_no_run(monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     assert alone(2) is None
     assert called == [1]
-
-
-def test_hosts_that_differ_end_at_the_start(tmp_path, free_port):
-    """Each names its own value: two hosts whose workdirs differ would write two halves of a run."""
-    own = [(f"--workdir={tmp_path / name}",) for name in ("one", "other")]
-    found = launch_two(free_port, ("launch.py",), "--config=configs/plane3d.py:ddpm", own=own)
-    for process, (status, lines) in enumerate(found):
-        assert status == 2, lines
-        (flag,) = own[process]
-        name, _, folder = flag.partition("=")
-        said = f"error: {name}={folder!r} on process {process} is not the same on all: process 1 differs from process 0; give"
-        assert lines[-1].startswith(said)
-    assert not list(tmp_path.iterdir())
