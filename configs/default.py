@@ -333,7 +333,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
     # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining.
-    sampling.final_denoise = 0.0  # std of the noise in the data that a final step removes; 0: no final step
+    # std of the noise in the data that a final step removes | "measured" (in the training set, as noise.file has it) | 0: none
+    sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # one of these
     sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
     sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz

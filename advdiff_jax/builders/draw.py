@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from advdiff_jax import rng
+from advdiff_jax.builders.levels import MEASURED
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import Process, build_sampler
 from advdiff_jax.sampling.final import final_denoise
@@ -35,9 +36,12 @@ def example_keys(seed: int, count: int) -> jax.Array:
 
 
 def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callable:
-    """Builds finish(predict, keys [B], samples [B, ...]) -> samples: the step of `sampling.final_denoise`, if there is one."""
+    """Builds finish(predict, keys [B], samples [B, ...]) -> samples: the step of `sampling.final_denoise`, if there is one.
+
+    A std that is still to be measured has none; see `levels.measured`.
+    """
     c = config.sampling
-    if not c.final_denoise:
+    if c.final_denoise in (0.0, MEASURED):
         return lambda predict, keys, samples: samples
     std, level = c.final_denoise, c.final_level or 0.5 * c.final_denoise
 

@@ -14,10 +14,12 @@ from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.errors import UserError
 from advdiff_jax.noise import measure
 from advdiff_jax.noise.measure import NoiseLevels
+from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
 FILE = "noise.npz"
+MEASURED = "measured"  # value of sampling.final_denoise
 GRID = 4096  # quantiles of the training time
 LEAST_MARGIN = 1.05  # where no clean example teaches the low levels
 
@@ -56,14 +58,37 @@ def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.
     return found
 
 
+def common_level(levels: NoiseLevels) -> float:
+    """Returns the median std of the noisy examples; 0 if there are none."""
+    return 0.0 if levels.is_clean.all() else float(np.median(levels.std[~levels.is_clean]))
+
+
 def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_collections.ConfigDict:
-    """Returns the config with the levels that the run in `folder` trains with, as `noise.file`, if it has any."""
+    """Returns the config with what the run in `folder` has measured: its file, and what `sampling.final_denoise` removes."""
     if not (folder / FILE).exists():
         return config
     found = config.copy_and_resolve_references()
-    with found.unlocked():
+    with found.unlocked(), found.ignore_type():
         found.noise.file = str(folder / FILE)
+        if found.sampling.final_denoise == MEASURED:
+            found.sampling.final_denoise = common_level(measure.load(folder / FILE))
     return found
+
+
+def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> ml_collections.ConfigDict:
+    """Measures the noise if `sampling.final_denoise` asks for it and `folder` has no levels; returns `located`.
+
+    Raises:
+        UserError: see `build_levels`.
+    """
+    if config.sampling.final_denoise == MEASURED:
+        is_new = not (folder / FILE).exists()
+        found = build_levels(config, data, folder)
+        parallel.barrier("levels measured")
+        if is_new:
+            log.info("%s", describe(found))
+        log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", common_level(found))
+    return located(config, folder)
 
 
 def margin(config: ml_collections.ConfigDict, levels: NoiseLevels) -> float:

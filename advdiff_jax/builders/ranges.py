@@ -176,6 +176,10 @@ RANGES = {
 }
 
 
+# key -> words that it takes besides numbers.
+WORDS = {"sampling.final_denoise": ("measured",)}
+
+
 def range_of(key: str) -> str | None:
     """Returns the interval of a key, or None for a key without one."""
     return RANGES.get(key, RANGES.get(f"{key.rpartition('.')[0]}.*"))
@@ -194,5 +198,9 @@ def check_ranges(values: dict[str, Any]) -> None:
     for key, value in sorted(values.items(), key=lambda item: "." in item[0]):  # `seed` before those that follow it
         interval = range_of(key)
         numbers: Iterable[float] = value if isinstance(value, list | tuple) else (value,)
-        if interval and not all(isinstance(number, int | float) and contains(interval, number) for number in numbers):
+        if (
+            interval
+            and value not in WORDS.get(key, ())
+            and not all(isinstance(number, int | float) and contains(interval, number) for number in numbers)
+        ):
             raise UserError(f"config.{key}={value!r} is out of range: set a value in {interval}")

@@ -31,6 +31,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         UserError: see `open_run`.
     """
     opened = open_run(config, folder)
+    config = levels.located(config, folder)
     state = opened.restored.state
     samples = draw(config, opened.data, opened.experiment, opened.out, int(state.step), _replicated(config, state))
     if jax.process_index() == 0:
@@ -67,7 +68,7 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     fresh = bool(config.init_from) and not (folder / "config.json").exists()
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
-    config = levels.located(config, folder)
+    config = levels.measured(config, data, folder)
     experiment = build_experiment(config, data.train.shape[1:])
     if fresh:
         check_same(config)

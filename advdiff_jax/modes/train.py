@@ -61,8 +61,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             teaching = build_teaching(config, data, folder)
             parallel.barrier("levels measured")
             log.info("%s: %s", title, levels.describe(teaching.levels))
-            config = levels.located(config, folder)
-            experiment = build_experiment(config, data.train.shape[1:])  # its sampler knows the lowest level
+        config = levels.measured(config, data, folder)
+        if config.noise.file:
+            experiment = build_experiment(config, data.train.shape[1:])  # its sampler knows what was measured
         loop.train(
             config,
             folder,

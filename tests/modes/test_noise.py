@@ -51,3 +51,19 @@ def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time
     sample.run(config, tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "samples" / "step_12.npy"), first)
     assert json.loads((tmp_path / "config.json").read_text())["noise"]["file"] == ""
+
+
+def test_the_final_step_removes_what_was_measured(tmp_path, caplog):
+    caplog.set_level("INFO")
+    plain = {"train.steps": 12, "evaluation.num_samples": 30}
+    train.run(config_of("ddpm", **plain), tmp_path)
+    given = config_of("ddpm", **plain, **{"sampling.final_denoise": "measured"})
+    sample.run(given, tmp_path)
+    level = levels.common_level(measure.load(tmp_path / levels.FILE))
+    assert level == pytest.approx(0.2, rel=0.1)
+    assert f"removes noise of std {level:.3g}" in caplog.text
+    by_number = config_of("ddpm", **plain, **{"sampling.final_denoise": level})
+    sample.run(by_number, tmp_path)
+    found = [np.load(path) for path in sorted((tmp_path / "evaluations").glob("*/samples/step_12.npy"))]
+    assert len(found) == 2
+    np.testing.assert_array_equal(*found)
