@@ -93,7 +93,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
     config.objective = "denoising"  # one of these; the variant sets it
-    config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
+    config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
     # --- data: a clean source and its corruption ---------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
@@ -253,6 +253,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.attack_steps = 1  # adversarial: K ascent steps; 1 is the paper's FGSM
     robust.step_size = 0.0  # adversarial: length of a step over the radius; 0: the usual 1.25 for K = 1, 2.5 / K for more
     robust.random_start = True  # adversarial: start inside the ball; the gradient of J is zero at its centre
+    # noise_units (eps moves by delta / sigma) | state_units (by delta: the literal reading of eq. 9, VP units)
+    robust.target_shift = "noise_units"  # equivariance: one of these
     # paper (lambda sqrt(3) / r) | cutoff (kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha) | adaptive (a cutoff at the
     # noise floor, the level at which plain training explains a share `explained` of the noise variance)
     robust.weight = "paper"  # one of these
@@ -278,8 +280,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.max_norm = 0.1  # at_diff: ||delta||_2 <= sqrt(D) max_norm, VP state units
     baselines.gamma = 0.1  # ddpm_ip: std of the input perturbation over the noise's
     # constant | exponential (c0^t, t of the VP process) | snr ((1 - c0) / (1 + u)^2 + c0)
-    baselines.huber_schedule = "exponential"  # criterion pseudo_huber: one of these
-    baselines.huber_c = 0.1  # criterion pseudo_huber: c0, in units of the prediction
+    baselines.huber_schedule = "exponential"  # criterion pseudo_huber, huber: one of these
+    baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
     baselines.guess = 1.0  # ambient_guess: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
 

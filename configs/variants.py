@@ -39,6 +39,8 @@ VARIANTS = {
     "ddpm_ip": {"objective": "ddpm_ip"},
     # Scheduled pseudo-Huber loss (arXiv 2403.16728).
     "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
+    # Huber's loss with the same widths, one reading of RDDPM's robust regression (arXiv 2508.02903).
+    "huber": {"objective": "denoising", "criterion": "huber"},
     # Ambient denoising (arXiv 2404.10177, 2411.02780), given the noise std of each example, or one guess for all. The model
     # learns nothing below the guess, and the last sampling step goes from there to the estimate of x0.
     "ambient_oracle": {"objective": "ambient_oracle"},

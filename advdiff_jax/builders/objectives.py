@@ -11,7 +11,7 @@ import ml_collections
 from advdiff_jax.builders import closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.data import least_noise_std
-from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, build_weight
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, TARGET_SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
 from advdiff_jax.errors import UserError
@@ -33,11 +33,16 @@ HUBER_SCHEDULES = {
     "snr": Choice(lambda c: pseudo_huber.snr(c.huber_c)),
 }
 
+_HUBER = ("baselines.huber_schedule", "baselines.huber_c")
+
 CRITERIA = {
     "square": Choice(lambda c, schedule: square),
     "pseudo_huber": Choice(
         lambda c, schedule: pseudo_huber.pseudo_huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")),
-        reads=("baselines.huber_schedule", "baselines.huber_c"),
+        reads=_HUBER,
+    ),
+    "huber": Choice(
+        lambda c, schedule: pseudo_huber.huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")), reads=_HUBER
     ),
 }
 
@@ -70,7 +75,7 @@ class ObjectiveSpec(NamedTuple):
         needs_noise_std: it reads the standard deviation of the noise in each example.
         updates: config -> optimiser updates a step.
         make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
-        invariant: what the perturbed penalty keeps, "x0" or "eps"; None: the objective perturbs nothing.
+        invariant: config -> what the perturbed penalty keeps, a name of `SHIFTS`; None: the objective perturbs nothing.
     """
 
     build: Callable[..., Callable]
@@ -81,7 +86,7 @@ class ObjectiveSpec(NamedTuple):
     needs_noise_std: bool = False
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
-    invariant: str | None = None
+    invariant: Callable[[ml_collections.ConfigDict], str] | None = None
 
 
 def build_criterion(config: ml_collections.ConfigDict, process: Process) -> Criterion:
@@ -125,7 +130,7 @@ def build_robust(
         ramp: factor on the weight, see `weight_ramp`.
         **replace: arguments of `objectives.robust.robust` that replace those of the config, for diagnostics.
     """
-    shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant]
+    shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant(config)]
     criterion = build_criterion(config, process)
     ball = build(BALLS, config, "robust.ball")
     arguments = {
@@ -189,11 +194,11 @@ _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
 
-def _perturbed(invariant):
+def _perturbed(invariant, reads=()):
     """Returns the spec of the paper's objective, or of its control: what the perturbation must not change."""
     return ObjectiveSpec(
         build_robust,
-        reads=_ROBUST,
+        reads=(*_ROBUST, *reads),
         cost=_penalty_cost,
         closed_form=functools.partial(closed_form.of_penalty, invariant),
         invariant=invariant,
@@ -206,13 +211,15 @@ OBJECTIVES = {
         reads=("criterion", "robust.explained"),  # plain training reports a noise floor
         closed_form=closed_form.no_penalty,
     ),
-    "equivariance": _perturbed("x0"),
-    "invariance": _perturbed("eps"),
+    "equivariance": _perturbed(
+        lambda config: build(TARGET_SHIFTS, config, "robust.target_shift"), reads=("robust.target_shift",)
+    ),
+    "invariance": _perturbed(lambda config: "eps"),
     "jvp": ObjectiveSpec(
         _jvp,
         reads=_STRENGTH,
         cost=lambda config: 6.0,
-        closed_form=functools.partial(closed_form.of_penalty, "x0", perturbation="random"),
+        closed_form=functools.partial(closed_form.of_penalty, lambda config: "x0", perturbation="random"),
     ),
     "at_diff": ObjectiveSpec(
         _at_diff,

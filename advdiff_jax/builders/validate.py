@@ -19,7 +19,7 @@ from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES,
 from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
-from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
@@ -39,6 +39,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "robust.perturbation": PERTURBATIONS,
     "robust.maximize": ATTACK_LOSSES,
     "robust.weight": WEIGHTS,
+    "robust.target_shift": TARGET_SHIFTS,
     "data.source": SOURCES,
     "data.base": SOURCES,
     "data.foreign_source": SOURCES,

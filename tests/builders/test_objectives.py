@@ -89,7 +89,7 @@ def test_the_step_schedule_of_an_objective(variant, schedule):
 
 
 @pytest.mark.parametrize(
-    ("variant", "measured"), [("ddpm", 4000), ("pseudo_huber", 0), ("robust_adv", 0), ("robust_fast", 1000)]
+    ("variant", "measured"), [("ddpm", 4000), ("pseudo_huber", 0), ("huber", 0), ("robust_adv", 0), ("robust_fast", 1000)]
 )
 def test_the_noise_floor_is_measured_by_the_square_alone(variant, measured):
     config = resolve(plane3d.get_config(variant))

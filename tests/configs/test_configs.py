@@ -139,6 +139,7 @@ def test_the_step_of_cifar10_at_its_true_size():
     "overrides",
     [
         {"robust.radius": "noise_units", "robust.ball": "l2", "robust.maximize": "residual", "robust.attack_steps": 3},
+        {"robust.target_shift": "state_units", "robust.maximize": "residual"},
         {"robust.radius": "constant", "robust.random_start": True, "diffusion.schedule": "vp_cosine"},
         {"diffusion.grid_steps": 0, "diffusion.prediction": "v", "train.decay": "constant"},
         {"diffusion.prediction": "x0", "network.dtype": "bfloat16"},
