@@ -91,7 +91,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
-    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess
+    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | gsure
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
@@ -282,8 +282,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # constant | exponential (c0^t, t of the VP process) | snr ((1 - c0) / (1 + u)^2 + c0)
     baselines.huber_schedule = "exponential"  # criterion pseudo_huber, huber: one of these
     baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
-    baselines.guess = 1.0  # ambient_guess: assumed noise std of every example, over data.noise_std
+    baselines.guess = 1.0  # ambient_guess, gsure: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+    # exact (s^2, Stein's lemma) | published ((1 - abar) Lambda, the authors' code)
+    baselines.stein = "exact"  # gsure: one of these, the factor of the divergence
+    baselines.stein_scale = 1e-4  # stein published: Lambda; the authors' value at s = 0.02
 
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()

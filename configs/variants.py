@@ -45,6 +45,8 @@ VARIANTS = {
     # learns nothing below the guess, and the last sampling step goes from there to the estimate of x0.
     "ambient_oracle": {"objective": "ambient_oracle"},
     "ambient_guess": {"objective": "ambient_guess"},
+    # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
+    "gsure": {"objective": "gsure"},
 }
 
 

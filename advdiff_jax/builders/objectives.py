@@ -15,7 +15,7 @@ from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RA
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
 from advdiff_jax.errors import UserError
-from advdiff_jax.objectives import pseudo_huber
+from advdiff_jax.objectives import gsure, pseudo_huber
 from advdiff_jax.objectives.ambient import ambient
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
@@ -44,6 +44,12 @@ CRITERIA = {
     "huber": Choice(
         lambda c, schedule: pseudo_huber.huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")), reads=_HUBER
     ),
+}
+
+# (section `baselines`, std of the noise) -> factor of GSURE's divergence.
+STEIN = {
+    "exact": Choice(lambda c, noise_std: gsure.exact(noise_std)),
+    "published": Choice(lambda c, noise_std: gsure.published(c.stein_scale), reads=("baselines.stein_scale",)),
 }
 
 # diffusion.learn_variance -> (config, process) -> the terms of a learnt variance.
@@ -180,6 +186,12 @@ def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
     return ambient(process.schedule, process.parameterization, margin, guess(config), variance_loss)
 
 
+def _gsure(config, process, variance_loss, noise_floor):
+    noise_std = _guess(config)
+    stein = build(STEIN, config, "baselines.stein", noise_std)
+    return gsure.gsure(process.schedule, process.parameterization, noise_std, stein, variance_loss)
+
+
 def _lowest_ambient(std: Callable, config):
     return (1.0 + config.baselines.margin) * std(config)
 
@@ -239,6 +251,12 @@ OBJECTIVES = {
         functools.partial(_ambient, _guess),
         reads=("baselines.margin", "baselines.guess", "data.noise_std"),
         lowest_noise=functools.partial(_lowest_ambient, _guess),
+    ),
+    "gsure": ObjectiveSpec(
+        _gsure,
+        reads=("baselines.guess", "baselines.stein", "data.noise_std"),
+        cost=lambda config: 6.0,
+        lowest_noise=_guess,
     ),
 }
 

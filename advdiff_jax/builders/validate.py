@@ -18,7 +18,7 @@ from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.metrics import METRICS
-from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
+from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, STEIN, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
@@ -34,6 +34,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "objective": OBJECTIVES,
     "criterion": CRITERIA,
     "baselines.huber_schedule": HUBER_SCHEDULES,
+    "baselines.stein": STEIN,
     "robust.radius": RADII,
     "robust.ball": BALLS,
     "robust.perturbation": PERTURBATIONS,

@@ -59,7 +59,7 @@ def ambient(
     def objective(predict, keys, x0, t, noise_std):
         noise_keys, time_keys = rng.split(keys, 2)
         lowest = (1.0 + margin) * noise_std
-        again = _time_above(schedule, lowest, rng.uniform(time_keys))
+        again = time_above(schedule, lowest, rng.uniform(time_keys))
         t = jnp.where(schedule.noise_to_signal(t) > lowest, t, again)
         u = schedule.noise_to_signal(t)
         usable = u > lowest
@@ -79,7 +79,7 @@ def ambient(
     return lambda predict, keys, x0, t: objective(predict, keys, x0, t, jnp.full_like(t, guess))
 
 
-def _time_above(schedule, lowest, v):
+def time_above(schedule: Schedule, lowest: jax.Array, v: jax.Array) -> jax.Array:
     """Draws a training time, conditional on sigma / alpha > `lowest`; v ~ U[0, 1), all of shape [B]."""
 
     def halve(_, bounds):

@@ -61,6 +61,7 @@ def test_late_lazy_and_subsampled_penalties_cost_their_share(overrides, units):
         ("robust_adv", {}, 8),
         ("at_diff", {}, 9),
         ("at_diff", {"baselines.updates": 2}, 6),
+        ("gsure", {}, 6),
     ],
 )
 def test_the_units_of_the_cost_model(variant, overrides, units):
@@ -81,6 +82,7 @@ def test_evaluations_of_a_run_that_is_not_finished():
         ("at_diff", (100, 0, 1)),  # applies its objective in every step
         ("ddpm_ip", (100, 0, 1)),
         ("ambient_guess", (100, 0, 1)),
+        ("gsure", (100, 0, 1)),
     ],
 )
 def test_the_step_schedule_of_an_objective(variant, schedule):

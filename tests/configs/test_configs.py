@@ -72,7 +72,7 @@ def first_steps(config):
 
 # Every variant takes its steps on points, and every config with the fullest objective. On images the variants with code of
 # their own do; all of them are traced there for their cost (tests/benchmarks/test_training.py).
-STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle")}
+STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "gsure")}
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
