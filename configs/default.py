@@ -120,6 +120,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
     data.array_key = ""  # array, points: name of the array in an .npz file; "": the only one that fits
+    # none | alpha (pixels that are not opaque) | folder (black pixels of the file of the same name in data.mask_path) | nan (in
+    # an array of floats)
+    data.mask = "none"  # one of these: the pixels of folder and array that are not known
+    data.mask_path = ""  # mask folder: the folder or archive of the masks, with the names and sizes of the images
     data.on_bad_image = "fail"  # fail | skip (with a warning that names them): images of a folder or of tfds that do not decode
     data.tfds_name = "cifar10"  # tfds: builder or builder/config
     data.split = "train"  # tfds: split, slices allowed

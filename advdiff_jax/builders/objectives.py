@@ -79,6 +79,7 @@ class ObjectiveSpec(NamedTuple):
         lowest_noise: config -> noise-to-signal below which nothing is learnt; the sampler goes from there to the estimate
             of x0.
         needs_noise_std: it reads the standard deviation of the noise in each example.
+        needs_mask: config -> whether it reads the mask of each example.
         updates: config -> optimiser updates a step.
         make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
         invariant: config -> what the perturbed penalty keeps, a name of `SHIFTS`; None: the objective perturbs nothing.
@@ -90,6 +91,7 @@ class ObjectiveSpec(NamedTuple):
     closed_form: Callable[..., ClosedForm] | None = None
     lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
     needs_noise_std: bool = False
+    needs_mask: Callable[[ml_collections.ConfigDict], bool] = lambda config: False
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
     invariant: Callable[[ml_collections.ConfigDict], str] | None = None

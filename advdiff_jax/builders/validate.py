@@ -23,7 +23,7 @@ from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RA
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
-from advdiff_jax.builders.sources import SOURCES, SUBSPACE_DISTRIBUTIONS
+from advdiff_jax.builders.sources import MASKS, SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
 from advdiff_jax.errors import UserError
 
@@ -44,6 +44,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.source": SOURCES,
     "data.base": SOURCES,
     "data.foreign_source": SOURCES,
+    "data.mask": MASKS,
     "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
     "data.corruptions": CORRUPTIONS,
     "data.storage": STORAGES,

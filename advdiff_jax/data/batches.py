@@ -37,6 +37,8 @@ class BatchSource:
         process_count: number of shares.
         flip: mirrors each image [H, W, C] with chance 1/2, drawn anew at each visit, after its corruption.
         noise_std: for an oracle, maps indices [n] to the std of the noise in these examples [n]; None leaves it out.
+        mask: maps indices [n] to masks [n, H, W, 1] bool, True where a pixel is seen; mirrored with the images. None leaves it
+            out.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class BatchSource:
         process_count: int = 1,
         flip: bool = False,
         noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+        mask: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
-        self._noise_std = noise_std
+        self._noise_std, self._mask = noise_std, mask
         self._examples, self._batch_size, self._seed, self._flip = examples, batch_size, seed, flip
         share = batch_size // process_count
         self._share = np.arange(process_index * share, (process_index + 1) * share)
@@ -73,14 +76,15 @@ class BatchSource:
         return indices
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Returns this process's share of batch `step`: `examples` [b, ...] and, for an oracle, `noise_std` [b]."""
+        """Returns this process's share of batch `step`: `examples` [b, ...], `noise_std` [b] and `mask` [b, ...] if given."""
         indices = self.indices(step)
-        batch = self._examples[indices]
+        images = {"examples": self._examples[indices]} | ({} if self._mask is None else {"mask": self._mask(indices)})
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]
-            batch = np.where(coins.astype(bool).reshape(-1, 1, 1, 1), batch[:, :, ::-1], batch)
+            flipped = coins.astype(bool).reshape(-1, 1, 1, 1)
+            images = {name: np.where(flipped, batch[:, :, ::-1], batch) for name, batch in images.items()}
         oracle = {} if self._noise_std is None else {"noise_std": self._noise_std(indices)}
-        return {"examples": batch, **oracle}
+        return {**images, **oracle}
 
 
 class _Permutations:

@@ -11,6 +11,7 @@ import ml_collections
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
+from advdiff_jax.builders.masks import build_mask
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import restore
@@ -39,6 +40,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         return folder / "report.html"
     data = build_data(config)
     noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+    mask = build_mask(config, data) if objective_spec(config).needs_mask(config) else None
     experiment = build_experiment(config, data.train.shape[1:])
     check_metrics(config, data)
     start = warm_start(config, experiment, folder)
@@ -66,6 +68,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             on_sample=on_sample,
             warm_start=start,
             noise_std=noise_std,
+            mask=mask,
         )
         opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
         return evaluate.evaluate_run(config, folder, opened)

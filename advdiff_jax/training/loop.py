@@ -43,6 +43,7 @@ def train(
     on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, replicated, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+    mask: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Trains to `step_schedule.total` steps, from the newest checkpoint under `workdir` if there is one.
 
@@ -62,6 +63,7 @@ def train(
             checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
         noise_std: for an oracle, indices [n] -> std of the noise in these examples [n], which batches then hold.
+        mask: indices [n] -> masks [n, H, W, 1] of these examples, which batches then hold.
 
     Raises:
         UserError: training diverged, or the checkpoints are damaged.
@@ -89,6 +91,7 @@ def train(
         process_count=jax.process_count(),
         flip=config.data.flip,
         noise_std=noise_std,
+        mask=mask,
     )
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     skips = _Skips(cfg.max_skipped, source, checkpointer)
