@@ -91,7 +91,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.seed = 0  # of initialisation, shuffling, noise and perturbations; data, sampling and evaluation follow until set
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
-    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | gsure
+    # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | gsure |
+    # ambient_mask
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
@@ -288,6 +289,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
     baselines.guess = 1.0  # ambient_guess, gsure: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+    baselines.further = 0.1  # ambient_mask: chance that a known pixel is hidden from the network; it is judged on it
     # exact (s^2, Stein's lemma) | published ((1 - abar) Lambda, the authors' code)
     baselines.stein = "exact"  # gsure: one of these, the factor of the divergence
     baselines.stein_scale = 1e-4  # stein published: Lambda; the authors' value at s = 0.02

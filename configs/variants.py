@@ -47,6 +47,8 @@ VARIANTS = {
     "ambient_guess": {"objective": "ambient_guess"},
     # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
     "gsure": {"objective": "gsure"},
+    # Ambient diffusion (arXiv 2305.19256), given the mask of each example. The data need masks: data.corruptions or data.mask.
+    "ambient_mask": {"objective": "ambient_mask"},
 }
 
 

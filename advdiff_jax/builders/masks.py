@@ -38,7 +38,7 @@ def build_mask(config: ml_collections.ConfigDict, data: Data) -> Callable[[np.nd
         replayed = data.corrupted.mask(indices, replays)
         return replayed if data.source.masks is None else replayed & data.source.masks[indices]
 
-    looked_at = mask(pixels.evenly_spaced_indices(len(data.corrupted), LOOKED_AT))
+    looked_at = mask_bank(mask, data)
     share, whole = np.mean(looked_at), np.mean(looked_at.all(axis=(1, 2, 3)))
     log.info("masks of %d examples: %.1f %% of the pixels are seen, in %.1f %% all", len(looked_at), 100 * share, 100 * whole)
     if not share:
@@ -50,6 +50,11 @@ def build_mask(config: ml_collections.ConfigDict, data: Data) -> Callable[[np.nd
     if data.source.on_the_fly:
         return mask
     return mask(np.arange(len(data.corrupted))).__getitem__  # the examples are in memory, and so are their masks
+
+
+def mask_bank(mask: Callable[[np.ndarray], np.ndarray], data: Data) -> np.ndarray:
+    """Returns masks of training examples for samples to draw from, [n, H, W, 1]; `mask` is that of `build_mask`."""
+    return mask(pixels.evenly_spaced_indices(len(data.corrupted), LOOKED_AT))
 
 
 def _replays(config, data):

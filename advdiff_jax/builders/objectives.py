@@ -11,12 +11,14 @@ import ml_collections
 from advdiff_jax.builders import closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.data import least_noise_std
+from advdiff_jax.builders.masks import has_mask
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, TARGET_SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
 from advdiff_jax.errors import UserError
 from advdiff_jax.objectives import gsure, pseudo_huber
 from advdiff_jax.objectives.ambient import ambient
+from advdiff_jax.objectives.ambient_mask import ambient_mask
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
 from advdiff_jax.objectives.denoising import Criterion, VarianceLoss, denoising, no_variance, square
@@ -80,6 +82,7 @@ class ObjectiveSpec(NamedTuple):
             of x0.
         needs_noise_std: it reads the standard deviation of the noise in each example.
         needs_mask: config -> whether it reads the mask of each example.
+        gives_mask: its network sees the mask as a further channel.
         updates: config -> optimiser updates a step.
         make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
         invariant: config -> what the perturbed penalty keeps, a name of `SHIFTS`; None: the objective perturbs nothing.
@@ -92,6 +95,7 @@ class ObjectiveSpec(NamedTuple):
     lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
     needs_noise_std: bool = False
     needs_mask: Callable[[ml_collections.ConfigDict], bool] = lambda config: False
+    gives_mask: bool = False
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
     invariant: Callable[[ml_collections.ConfigDict], str] | None = None
@@ -194,6 +198,10 @@ def _gsure(config, process, variance_loss, noise_floor):
     return gsure.gsure(process.schedule, process.parameterization, noise_std, stein, variance_loss)
 
 
+def _ambient_mask(config, process, variance_loss, noise_floor):
+    return ambient_mask(process.schedule, process.parameterization, config.baselines.further, variance_loss)
+
+
 def _lowest_ambient(std: Callable, config):
     return (1.0 + config.baselines.margin) * std(config)
 
@@ -259,7 +267,9 @@ OBJECTIVES = {
         reads=("baselines.guess", "baselines.stein", "data.noise_std"),
         cost=lambda config: 6.0,
         lowest_noise=_guess,
+        needs_mask=has_mask,
     ),
+    "ambient_mask": ObjectiveSpec(_ambient_mask, reads=("baselines.further",), needs_mask=lambda config: True, gives_mask=True),
 }
 
 

@@ -11,7 +11,7 @@ import ml_collections
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
-from advdiff_jax.builders.masks import build_mask
+from advdiff_jax.builders.masks import build_mask, mask_bank
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import restore
@@ -41,7 +41,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     data = build_data(config)
     noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
     mask = build_mask(config, data) if objective_spec(config).needs_mask(config) else None
-    experiment = build_experiment(config, data.train.shape[1:])
+    masks = mask_bank(mask, data) if objective_spec(config).gives_mask else None
+    experiment = build_experiment(config, data.train.shape[1:], masks)
     check_metrics(config, data)
     start = warm_start(config, experiment, folder)
     if jax.process_index() == 0:

@@ -12,6 +12,9 @@ estimated without bias by v . (dD / dy_u) v with one Rademacher v, from one dire
 The loss is the one on the prediction: the error of D times the factor of the parameterisation, for eps (alpha / sigma)^2. On
 Gaussian data of variance S^2 a linear D = a y_u has its minimum at the clean posterior mean, a = S^2 / (S^2 + u^2).
 
+An example may have a mask m, 1 where it is known, which the network is not given. Its other pixels start as pure noise,
+sigma e, and both terms count the known pixels alone: the error m (D - y), and the divergence by a probe m v.
+
 An example carries no information on u < s. A time drawn there is drawn again above, as in `ambient`. No margin is needed: the
 target's variance stays finite at u = s.
 """
@@ -70,8 +73,8 @@ def gsure(
         variance_loss: must be `no_variance`, because the bound on the clean likelihood needs clean data.
 
     Returns:
-        objective(predict, keys [B], y [B, ...], t [B]) -> (loss [B], aux); `aux` holds the loss as `denoising`, and its part
-        `divergence`. A loss may be negative.
+        objective(predict, keys [B], y [B, ...], t [B], mask [B, ..., 1] = None) -> (loss [B], aux); `aux` holds the loss as
+        `denoising`, and its part `divergence`. A loss may be negative.
 
     Raises:
         InvalidArgument: `noise_std` is negative, or `variance_loss` is not `no_variance`.
@@ -82,7 +85,8 @@ def gsure(
         raise InvalidArgument("GSURE cannot learn the variance: set diffusion.learn_variance=False")
     stein = stein or exact(noise_std)
 
-    def objective(predict, keys, y, t):
+    def objective(predict, keys, y, t, mask=None):
+        known = jnp.ones_like(y) if mask is None else jnp.broadcast_to(mask, y.shape).astype(y.dtype)
         noise_keys, time_keys, probe_keys = rng.split(keys, 3)
         again = time_above(schedule, jnp.full_like(t, noise_std), rng.uniform(time_keys))
         t = jnp.where(schedule.noise_to_signal(t) >= noise_std, t, again)
@@ -91,8 +95,8 @@ def gsure(
         alpha, sigma = bcast(schedule.alpha(t), y), bcast(schedule.sigma(t), y)
 
         added = jnp.sqrt(jnp.where(usable, 1.0 - (noise_std / u) ** 2, 1.0))
-        x = alpha * y + sigma * bcast(added, y) * rng.normal(noise_keys, y)
-        probe = jax.vmap(lambda key, one: jax.random.rademacher(key, one.shape, one.dtype))(probe_keys, y)
+        x = known * alpha * y + sigma * jnp.where(known, bcast(added, y), 1.0) * rng.normal(noise_keys, y)
+        probe = known * jax.vmap(lambda key, one: jax.random.rademacher(key, one.shape, one.dtype))(probe_keys, y)
 
         def estimate(state):
             prediction, _ = split_variance(predict(state, t), state)
@@ -102,7 +106,7 @@ def gsure(
         # A shift of x0hat by 1 at the same state moves the prediction by this.
         factor = mean_square(parameterization.target(jnp.ones_like(y), -alpha / sigma, alpha, sigma))
         divergence = 2.0 * stein(u) * jnp.mean((probe * derivative).reshape(len(t), -1), axis=-1)
-        error = mean_square(x0hat - y)
+        error = mean_square(known * (x0hat - y))
         loss, divergence = (jnp.where(usable, factor * part, 0.0) for part in (error + divergence, divergence))
         return loss, {"denoising": loss, "divergence": divergence}
 

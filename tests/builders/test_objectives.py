@@ -83,6 +83,7 @@ def test_evaluations_of_a_run_that_is_not_finished():
         ("ddpm_ip", (100, 0, 1)),
         ("ambient_guess", (100, 0, 1)),
         ("gsure", (100, 0, 1)),
+        ("ambient_mask", (100, 0, 1)),
     ],
 )
 def test_the_step_schedule_of_an_objective(variant, schedule):

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from advdiff_jax.builders.data import build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.features import fall_back
+from advdiff_jax.builders.masks import build_mask
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import SAMPLERS
 from advdiff_jax.builders.registry import lookup
@@ -56,12 +57,13 @@ def first_steps(config):
     config = resolve(config)
     data = build_data(config)
     noise_std = build_noise_std(config, data) if objective_spec(config).needs_noise_std else None
+    mask = build_mask(config, data) if objective_spec(config).needs_mask(config) else None
     experiment = build_experiment(config, data.train.shape[1:])
     run = parallel.replicate(state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer))
     before = jax.device_get(parallel.first_replica(run.params))
     step = parallel.parallel_train_step(experiment.steps[config.objective != "denoising"])
     # The learning rate warms up from zero.
-    source = BatchSource(data.train, 8, seed=0, noise_std=noise_std)
+    source = BatchSource(data.train, 8, seed=0, noise_std=noise_std, mask=mask)
     for batch in parallel.shard(iter([source[0]] * 4)):
         run, metrics = step(run, jax.random.key(1), batch)
     after, metrics = jax.device_get(parallel.first_replica((run.params, metrics)))
@@ -72,7 +74,11 @@ def first_steps(config):
 
 # Every variant takes its steps on points, and every config with the fullest objective. On images the variants with code of
 # their own do; all of them are traced there for their cost (tests/benchmarks/test_training.py).
-STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "gsure")}
+IMAGES_ONLY = {"ambient_mask"}
+STEPPED = {
+    "plane3d": tuple(variant for variant in VARIANTS if variant not in IMAGES_ONLY),
+    "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "gsure", "ambient_mask"),
+}
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
@@ -83,6 +89,8 @@ PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "rob
 def test_a_config_with_a_variant_takes_a_step(name, variant):
     config = shrink(load(name, variant))
     assert config.variant == variant
+    if variant in IMAGES_ONLY:
+        config.data.corruptions = ("gaussian", "missing_pixels")
     metrics, moved = first_steps(config)
     parts = [value for part, value in metrics.items() if part in ("denoising", "penalty")]
     assert metrics["loss"] == pytest.approx(sum(parts), rel=1e-5)
@@ -102,6 +110,10 @@ def shape_of(config):
 def test_every_config_builds_with_every_variant(name):
     for variant in VARIANTS:
         config = resolve(shrink(load(name, variant)))
+        if variant in IMAGES_ONLY and len(shape_of(config)) != 3:
+            with pytest.raises(UserError, match=rf"config\.objective={variant} needs images, and data\.source=\w+ has none"):
+                build_experiment(config, shape_of(config))
+            continue
         experiment = build_experiment(config, shape_of(config))
         assert experiment.step_schedule.total == config.train.steps
         assert ({*experiment.step_schedule.shares()} == {False}) == (config.objective == "denoising")
@@ -169,6 +181,24 @@ def test_every_sampler_samples(method):
     assert samples.shape == (21, 3)
     assert len(np.unique(samples, axis=0)) == 21
     assert np.abs(samples).max() > 0.5
+
+
+def test_each_sample_of_a_network_that_is_given_masks_draws_its_own():
+    """The untrained network outputs 0: a hidden pixel has x0hat = 0, and so ends there; a seen one does not."""
+    config = digits.get_config("ambient_mask")
+    config.sampling.update({"steps": 3, "batch_size": 4, "clip": 0.0, "method": "ddim"})
+    masks = np.ones((2, 8, 8, 1), bool)
+    masks[0, :, :4], masks[1, :, 4:] = False, False
+    experiment = build_experiment(resolve(shrink(config)), (8, 8, 1), masks)
+    params = experiment.init(jax.random.key(0))
+    samples = np.concatenate([*experiment.sampler(parallel.replicate(params), jax.random.key(1), 21)])
+    seen = np.abs(samples) > 1e-3
+    halves = np.stack([seen[:, :, :4], seen[:, :, 4:]]).mean(axis=(2, 3, 4)) > 0.0
+    assert np.all(halves.sum(axis=0) == 1)  # one half is hidden
+    assert halves.sum(axis=1).min() >= 4
+    assert seen[:, :, :4][halves[0]].mean() == pytest.approx(0.9, abs=0.06)  # and a tenth of the other
+    x, t = jnp.ones((3, 8, 8, 1)), jnp.full(3, 0.5)
+    assert experiment.predict(params, x, t).shape == x.shape
 
 
 @pytest.mark.parametrize("method", ["ddpm", "ode"])

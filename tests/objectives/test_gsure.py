@@ -43,6 +43,17 @@ def test_several_dimensions_have_the_matrix_of_the_clean_posterior_mean():
     np.testing.assert_allclose(found, covariance @ np.linalg.inv(covariance + U**2 * np.eye(2)), rtol=0.03, atol=0.003)
 
 
+def test_masks_leave_the_posterior_mean_of_what_is_known():
+    """Row i of the best matrix, given that coordinate i is known: the other one is known with chance q, and else pure noise."""
+    (a, r), (_, b) = covariance = np.array([[0.25, 0.15], [0.15, 0.16]])
+    q, n = 0.6, 50_000
+    mask = jax.random.uniform(jax.random.key(5), (n, 2)) < q
+    objective = gsure.gsure(ALL["ddpm_grid"], EPS, NOISE)
+    found = best_matrix(objective, ALL["ddpm_grid"], EPS, U, covariance, NOISE, n, mask=mask)
+    rows = [np.linalg.solve([[own + U**2, q * r], [q * r, q * other + U**2]], [own, q * r]) for own, other in ((a, b), (b, a))]
+    np.testing.assert_allclose(found, [rows[0], rows[1][::-1]], rtol=0.03, atol=0.005)
+
+
 def test_the_divergence_is_that_of_the_exact_jacobian_where_it_is_diagonal():
     """A Rademacher probe has no variance for a diagonal Jacobian: the loss is the published VE form, times 1 / u^2 for eps."""
     schedule, n = ALL["edm"], 16
