@@ -289,6 +289,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
     baselines.guess = 1.0  # ambient_guess, gsure: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+    # ambient_*: weight of the consistency term, in units of x0, which teaches the levels below the noise (arXiv 2404.10177);
+    # the sampler then goes to 0
+    baselines.consistency = 0.0  # 0: no term; four times the cost of ddpm with it
     baselines.further = 0.1  # ambient_mask: chance that a known pixel is hidden from the network; it is judged on it
     # exact (s^2, Stein's lemma) | published ((1 - abar) Lambda, the authors' code)
     baselines.stein = "exact"  # gsure: one of these, the factor of the divergence

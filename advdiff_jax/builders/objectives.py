@@ -188,8 +188,8 @@ def _guess(config):
 
 
 def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
-    margin = config.baselines.margin
-    return ambient(process.schedule, process.parameterization, margin, guess(config), variance_loss)
+    c = config.baselines
+    return ambient(process.schedule, process.parameterization, c.margin, guess(config), variance_loss, c.consistency)
 
 
 def _gsure(config, process, variance_loss, noise_floor):
@@ -203,7 +203,13 @@ def _ambient_mask(config, process, variance_loss, noise_floor):
 
 
 def _lowest_ambient(std: Callable, config):
-    return (1.0 + config.baselines.margin) * std(config)
+    """The consistency term also teaches what lies below the noise."""
+    return 0.0 if config.baselines.consistency else (1.0 + config.baselines.margin) * std(config)
+
+
+def _ambient_cost(config):
+    """A plain step; and the term's three evaluations of the network, one where it starts and two where it ends."""
+    return 12.0 if config.baselines.consistency else 3.0
 
 
 def _penalty_cost(config):
@@ -253,13 +259,15 @@ OBJECTIVES = {
     "ddpm_ip": ObjectiveSpec(_ddpm_ip, reads=("baselines.gamma",), closed_form=closed_form.input_perturbation),
     "ambient_oracle": ObjectiveSpec(
         functools.partial(_ambient, lambda config: None),
-        reads=("baselines.margin",),
+        reads=("baselines.margin", "baselines.consistency"),
+        cost=_ambient_cost,
         lowest_noise=functools.partial(_lowest_ambient, least_noise_std),
         needs_noise_std=True,
     ),
     "ambient_guess": ObjectiveSpec(
         functools.partial(_ambient, _guess),
-        reads=("baselines.margin", "baselines.guess", "data.noise_std"),
+        reads=("baselines.margin", "baselines.consistency", "baselines.guess", "data.noise_std"),
+        cost=_ambient_cost,
         lowest_noise=functools.partial(_lowest_ambient, _guess),
     ),
     "gsure": ObjectiveSpec(

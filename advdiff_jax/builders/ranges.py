@@ -99,6 +99,7 @@ RANGES = {
     "baselines.huber_c": _POSITIVE,
     "baselines.guess": _AMOUNT,
     "baselines.margin": _POSITIVE,
+    "baselines.consistency": _AMOUNT,
     "baselines.further": "(0, 1)",
     "baselines.stein_scale": _AMOUNT,
     "train.steps": _COUNT,

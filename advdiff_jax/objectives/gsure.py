@@ -28,8 +28,8 @@ from advdiff_jax import rng
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 from advdiff_jax.errors import InvalidArgument
-from advdiff_jax.objectives.ambient import time_above
 from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
+from advdiff_jax.objectives.times import time_above
 
 # noise_to_signal [B] -> factor of 2 div D, [B].
 Stein = Callable[[jax.Array], jax.Array]

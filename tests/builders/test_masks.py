@@ -1,10 +1,14 @@
 """Masks of examples: those of synthetic corruptions are replayed."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from advdiff_jax.builders.data import build_data
+from advdiff_jax.builders.given_mask import build_given_mask
 from advdiff_jax.builders.masks import build_mask, has_mask
+from advdiff_jax.builders.process import build_process
 from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.errors import UserError
 from configs import digits
@@ -64,3 +68,23 @@ def test_data_without_masks_and_corruptions_that_mix_pixels_are_refused():
     config = masked("missing_pixels", "blur")
     with pytest.raises(UserError, match=r"Gaussian noise alone: leave blur out of config\.data\.corruptions"):
         build_mask(config, build_data(config))
+
+
+def test_each_sample_draws_a_mask_of_the_data_and_hides_a_tenth_more():
+    """A network that outputs 0 has x0hat = 0 on hidden pixels, and x_t / alpha, its estimate without noise, on the others."""
+    config = digits.get_config("ambient_mask")
+    halves, process = np.ones((2, 8, 8, 1), bool), build_process(config)
+    halves[0, :, :4], halves[1, :, 4:] = False, False
+    given = build_given_mask(config, process, (8, 8, 1), halves)
+    network = lambda x, t: 0.0 * x[..., :1]
+    keys, x, t = jax.random.split(jax.random.key(0), 200), jnp.ones((200, 8, 8, 1)), jnp.full(200, 0.5)
+    seen = np.asarray(process.denoiser(given.of_samples(network, keys))(x, t).x0)[..., 0] != 0.0
+    left, right = seen[:, :, :4].any(axis=(1, 2)), seen[:, :, 4:].any(axis=(1, 2))
+    assert np.all(left != right)  # each has one of the two masks
+    assert np.mean(left) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(seen) == pytest.approx(0.9 / 2.0, abs=0.01)
+    one = np.asarray(process.denoiser(given.fixed(network))(x, t).x0)
+    np.testing.assert_array_equal(one, np.tile(one[:1], (200, 1, 1, 1)))  # metrics see one function
+    state, time = given.inputs(jnp.concatenate([2.0 * x, x], axis=-1), t)
+    np.testing.assert_array_equal(state[..., 1:], x)
+    assert (given.channels, state.shape, time.shape) == (1, (200, 8, 8, 2), (200,))

@@ -15,11 +15,12 @@ PREDICTIONS = PARAMETERIZATIONS | {"edm": edm(0.3)}
 CORRELATION, U = 0.8, 0.6
 
 
-@pytest.mark.parametrize("coordinate", [0, 1])
-@pytest.mark.parametrize(("process", "name"), [("ddpm_grid", "eps"), ("edm", "edm"), ("flow", "v")])
+@pytest.mark.parametrize(
+    ("process", "name", "coordinate"), [("ddpm_grid", "eps", 0), ("ddpm_grid", "eps", 1), ("edm", "edm", 1)]
+)
 def test_the_best_estimates_from_one_coordinate_of_two(process, name, coordinate):
     """Of unit variances and correlation r: x0hat_1 = y_1 / (1 + u^2), and of the hidden one x0hat_2 = r y_1 / (1 + u^2)."""
-    schedule, parameterization, n = ALL[process], PREDICTIONS[name], 100_000
+    schedule, parameterization, n = ALL[process], PREDICTIONS[name], 40_000
     x = jax.random.normal(jax.random.key(0), (n, 2))
     x = x.at[:, 1].set(CORRELATION * x[:, 0] + np.sqrt(1.0 - CORRELATION**2) * x[:, 1])
     keys, t = jax.random.split(jax.random.key(1), n), schedule.time(jnp.full((n,), U))

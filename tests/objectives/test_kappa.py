@@ -56,7 +56,7 @@ def test_kappa_is_that_of_the_closed_form(process, prediction):
     assert found == pytest.approx(variance / (variance + u**2), rel=0.02)
 
 
-@pytest.mark.parametrize(("process", "prediction"), [("vp_linear", "eps"), ("ddpm_grid", "x0"), ("edm", "edm"), ("flow", "v")])
+@pytest.mark.parametrize(("process", "prediction"), [("vp_linear", "eps"), ("edm", "v")])
 def test_the_literal_reading_of_equation_9_has_its_closed_form(process, prediction):
     """State and target move by delta: a = (sigma + lambda m) / (alpha^2 s^2 + sigma^2 + lambda m) in the VP process."""
     u = 0.7
