@@ -15,7 +15,7 @@ from advdiff_jax.builders.masks import has_mask
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, TARGET_SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
-from advdiff_jax.errors import UserError
+from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.objectives import gsure, pseudo_huber
 from advdiff_jax.objectives.ambient import ambient
 from advdiff_jax.objectives.ambient_mask import ambient_mask
@@ -194,6 +194,13 @@ def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
 
 def _gsure(config, process, variance_loss, noise_floor):
     noise_std = _guess(config)
+    with jax.ensure_compile_time_eval():  # an objective is also built inside the step
+        highest = float(process.schedule.noise_to_signal(jnp.float32(1.0)))
+    if noise_std >= highest:
+        raise InvalidArgument(
+            f"noise_std={noise_std:g} is not below the largest noise-to-signal of the process, {highest:.3g}: lower "
+            "config.data.noise_std or config.baselines.guess"
+        )
     stein = build(STEIN, config, "baselines.stein", noise_std)
     return gsure.gsure(process.schedule, process.parameterization, noise_std, stein, variance_loss)
 

@@ -76,7 +76,7 @@ def image_folder(
         size,
         channels,
         crop,
-        on_bad,
+        on_bad if mask == "none" else "fail",  # an image in the place of another would have the other's mask
         values,
         inventory.table(),
         pad,

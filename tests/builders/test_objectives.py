@@ -149,6 +149,12 @@ def test_the_lowest_noise_of_an_ambient_objective_is_the_margin_above_what_it_as
         ("pseudo_huber", "baselines.huber_c", 0.0, r"^config\.baselines: .*c0.*0"),
         ("at_diff", "baselines.max_norm", 0.0, r"^config\.objective=at_diff: .*max_norm.*0"),
         ("ambient_guess", "baselines.margin", 0.0, r"^config\.objective=ambient_guess: .*margin.*0"),
+        (
+            "gsure",
+            "baselines.guess",
+            1e5,
+            r"^config\.objective=gsure: noise_std=10000 is not below .*15\d: lower",
+        ),
         ("robust_adv", "robust.lam", -0.3, r"^config\.robust: .*lam.*-0\.3"),
     ],
 )
