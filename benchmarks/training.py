@@ -19,6 +19,8 @@ import jax
 import benchmarks
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.masks import has_mask
+from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.teaching import build_teaching
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data.batches import BatchSource
@@ -39,7 +41,7 @@ class _Step:
             state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer),
         )
         self._key = jax.random.key(1)
-        batch = BatchSource(data.train, config.train.batch_size, seed=0, noise_std=teaching.noise_std, pairs=teaching.pairs)[0]
+        batch = BatchSource(data.train, config.train.batch_size, seed=0, **teaching.of_batches())[0]
         self._batch = next(parallel.shard(itertools.repeat(batch)))
         arguments = self._state, self._key, self._batch
         compiled = parallel.compile_steps(
@@ -62,6 +64,10 @@ class _Step:
         return (time.perf_counter() - started) / count
 
 
+def _is_trainable(config):
+    return has_mask(config) or not objective_spec(config).needs_mask(config)
+
+
 def variants_table(
     name: str = "digits", rounds: int = 5, steps: int = 10, variants: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
@@ -71,15 +77,16 @@ def variants_table(
         name: a file of `configs/` without its ending.
         rounds: rounds of timing; medians over them are reported.
         steps: steps of a variant in a round.
-        variants: which, besides `ddpm`; all if none are named.
+        variants: which, besides `ddpm`; if none are named, all but those that need masks and have none in this config.
 
     Returns:
         variant -> `flops` (all devices), `flops_ratio`, `temp_bytes_ratio`, `seconds` (median of a step),
         `seconds_ratio` (median of the rounds' ratios).
     """
     get_config = importlib.import_module(f"configs.{name}").get_config
-    variants = dict.fromkeys(("ddpm", *(variants or importlib.import_module("configs.variants").VARIANTS)))
-    measured = {variant: _Step(get_config(variant)) for variant in variants}
+    known = importlib.import_module("configs.variants").VARIANTS
+    trainable = (variant for variant in known if _is_trainable(get_config(variant)))
+    measured = {variant: _Step(get_config(variant)) for variant in dict.fromkeys(("ddpm", *(variants or trainable)))}
     for step in measured.values():
         step.seconds(2)  # warms the caches
     timings = [{variant: step.seconds(steps) for variant, step in measured.items()} for _ in range(rounds)]

@@ -92,9 +92,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | ambient_blind |
-    # discard_blind
+    # discard_blind | gsure | ambient_mask
     config.objective = "denoising"  # one of these; the variant sets it
-    config.criterion = "square"  # square | pseudo_huber: loss of the denoising error
+    config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
     # --- data: a clean source and its corruption ---------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
@@ -121,6 +121,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
     data.array_key = ""  # array, points: name of the array in an .npz file; "": the only one that fits
+    # none | alpha (pixels that are not opaque) | folder (black pixels of the file of the same name in data.mask_path) | nan (in
+    # an array of floats)
+    data.mask = "none"  # one of these: the pixels of folder and array that are not known
+    data.mask_path = ""  # mask folder: the folder or archive of the masks, with the names and sizes of the images
     data.on_bad_image = "fail"  # fail | skip (with a warning that names them): images of a folder or of tfds that do not decode
     data.tfds_name = "cifar10"  # tfds: builder or builder/config
     data.split = "train"  # tfds: split, slices allowed
@@ -254,6 +258,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     robust.attack_steps = 1  # adversarial: K ascent steps; 1 is the paper's FGSM
     robust.step_size = 0.0  # adversarial: length of a step over the radius; 0: the usual 1.25 for K = 1, 2.5 / K for more
     robust.random_start = True  # adversarial: start inside the ball; the gradient of J is zero at its centre
+    # noise_units (eps moves by delta / sigma) | state_units (by delta: the literal reading of eq. 9, VP units)
+    robust.target_shift = "noise_units"  # equivariance: one of these
     # paper (lambda sqrt(3) / r) | cutoff (kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha) | adaptive (a cutoff at the
     # noise floor, the level at which plain training explains a share `explained` of the noise variance)
     robust.weight = "paper"  # one of these
@@ -279,10 +285,17 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.max_norm = 0.1  # at_diff: ||delta||_2 <= sqrt(D) max_norm, VP state units
     baselines.gamma = 0.1  # ddpm_ip: std of the input perturbation over the noise's
     # constant | exponential (c0^t, t of the VP process) | snr ((1 - c0) / (1 + u)^2 + c0)
-    baselines.huber_schedule = "exponential"  # criterion pseudo_huber: one of these
-    baselines.huber_c = 0.1  # criterion pseudo_huber: c0, in units of the prediction
-    baselines.guess = 1.0  # ambient_guess: assumed noise std of every example, over data.noise_std
+    baselines.huber_schedule = "exponential"  # criterion pseudo_huber, huber: one of these
+    baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
+    baselines.guess = 1.0  # ambient_guess, gsure: assumed noise std of every example, over data.noise_std
     baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+    # ambient_*: weight of the consistency term, in units of x0, which teaches the levels below the noise (arXiv 2404.10177);
+    # the sampler then goes to 0
+    baselines.consistency = 0.0  # 0: no term; four times the cost of ddpm with it
+    baselines.further = 0.1  # ambient_mask: chance that a known pixel is hidden from the network; it is judged on it
+    # exact (s^2, Stein's lemma) | published ((1 - abar) Lambda, the authors' code)
+    baselines.stein = "exact"  # gsure: one of these, the factor of the divergence
+    baselines.stein_scale = 1e-4  # stein published: Lambda; the authors' value at s = 0.02
 
     # --- noise: what is measured in each example, for ambient_blind and discard_blind -----------------------------------
     config.noise = noise = ml_collections.ConfigDict()

@@ -39,6 +39,8 @@ VARIANTS = {
     "ddpm_ip": {"objective": "ddpm_ip"},
     # Scheduled pseudo-Huber loss (arXiv 2403.16728).
     "pseudo_huber": {"objective": "denoising", "criterion": "pseudo_huber"},
+    # Huber's loss with the same widths, one reading of RDDPM's robust regression (arXiv 2508.02903).
+    "huber": {"objective": "denoising", "criterion": "huber"},
     # Ambient denoising (arXiv 2404.10177, 2411.02780), given the noise std of each example, or one guess for all. The model
     # learns nothing below the guess, and the last sampling step goes from there to the estimate of x0.
     "ambient_oracle": {"objective": "ambient_oracle"},
@@ -47,6 +49,10 @@ VARIANTS = {
     "ambient_blind": {"objective": "ambient_blind"},
     # The same measurement; the noisy examples are thrown away.
     "discard_blind": {"objective": "discard_blind"},
+    # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
+    "gsure": {"objective": "gsure"},
+    # Ambient diffusion (arXiv 2305.19256), given the mask of each example. The data need masks: data.corruptions or data.mask.
+    "ambient_mask": {"objective": "ambient_mask"},
 }
 
 

@@ -160,7 +160,7 @@ def test_every_config_key_exists(page):
 @every_page
 def test_every_variant_exists(page):
     named = set(re.findall(r"\bconfigs/\w+\.py:(\w+)", TEXT[page]))
-    looks_like_one = re.compile(r"(robust|ambient|ddpm)_\w+|ddpm|at_diff|jvp|invariance|pseudo_huber")
+    looks_like_one = re.compile(r"(robust|ambient|ddpm)_\w+|ddpm|at_diff|jvp|invariance|pseudo_huber|huber|gsure")
     named |= {span for span in spans(TEXT[page]) if looks_like_one.fullmatch(span)}
     assert named <= VARIANTS.keys() | ATTACKED.keys()  # whose samplers are named alike
 

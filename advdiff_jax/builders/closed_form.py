@@ -17,6 +17,12 @@ from advdiff_jax.builders.registry import build, lookup
 from advdiff_jax.diffusion import gain
 from advdiff_jax.diffusion.schedules import Schedule
 
+# What a penalty keeps -> in words.
+_KEPT = {"x0": "x0", "eps": "eps", "neither": "neither x0 nor eps"}
+
+# criterion -> H''(c z) / 2 of its loss H with width c: how much an error of z widths counts over the square.
+_CURVATURES = {"pseudo_huber": lambda z: (1.0 + z**2) ** -1.5, "huber": lambda z: 1.0 * (np.abs(z) <= 1.0)}
+
 
 class ClosedForm(NamedTuple):
     """What an objective adds to plain denoising.
@@ -24,7 +30,7 @@ class ClosedForm(NamedTuple):
     Attributes:
         description: in words.
         at: u [N] -> `gain.PenaltyStrength`, to be traced by JAX if wanted.
-        invariant: what the penalty keeps when the state moves, "x0" or "eps".
+        invariant: what the penalty keeps when the state moves, a name of `gain.SLOPES`.
         noise_floor: the noise level that its weight follows, if it follows one.
     """
 
@@ -48,7 +54,7 @@ def no_penalty(
 
 
 def of_penalty(
-    invariant: str,
+    invariant: Callable[[ml_collections.ConfigDict], str],
     config: ml_collections.ConfigDict,
     schedule: Schedule,
     noise_floor: Callable[[], float],
@@ -58,7 +64,7 @@ def of_penalty(
     """Returns the closed form of an equivariance penalty, or of the control.
 
     Args:
-        invariant: "x0" or "eps".
+        invariant: config -> what the penalty keeps, see `ClosedForm`.
         config: reads `robust`, `criterion`, `baselines`.
         schedule: the process.
         noise_floor: () -> what an adaptive weight follows.
@@ -72,10 +78,11 @@ def of_penalty(
     followed = noise_floor() if "robust.explained" in lookup(WEIGHTS, config, "robust.weight").reads else None
     weight = build(WEIGHTS, config, "robust.weight", followed)
     named = f"{c.weight} (cut at {followed:.3g})" if followed else c.weight
-    description = f"{kind} perturbation, radius {c.radius}, weight {named}; keeps {invariant} invariant."
+    kept = invariant(config)
+    description = f"{kind} perturbation, radius {c.radius}, weight {named}; keeps {_KEPT[kept]} invariant."
     energy = _energy(config, kind, dimension)
     at = gain.penalty_strength(radius, weight, schedule, energy)
-    return ClosedForm(description + _robust_loss(config), jax.jit(at), invariant, followed)
+    return ClosedForm(description + _robust_loss(config), jax.jit(at), kept, followed)
 
 
 def input_perturbation(
@@ -109,13 +116,14 @@ def _robust_loss(config):
     """Says how much a robust denoising loss strengthens the penalty.
 
     With e = a x_t - eps Gaussian, E[H'(e) x_t] = E[H''(e)] Cov(e, x_t) (Stein): the loss counts E[H''(e)] / 2 =
-    E[(1 + e^2 / c^2)^(-3/2)] as much as the square. e has variance 1 where the model explains none of the noise, and c is at
-    least min(huber_c, 1).
+    E[(1 + e^2 / c^2)^(-3/2)], or P(|e| <= c) for Huber's, as much as the square. e has variance 1 where the model explains none
+    of the noise, and c is at least min(huber_c, 1).
     """
     if config.criterion == "square":
         return ""
     e = np.linspace(-8.0, 8.0, 8001)
-    curvature = np.average((1.0 + (e / min(1.0, config.baselines.huber_c)) ** 2) ** -1.5, weights=np.exp(-(e**2) / 2))
+    counts = _CURVATURES[config.criterion](e / min(1.0, config.baselines.huber_c))
+    curvature = np.average(counts, weights=np.exp(-(e**2) / 2))
     return (
         " The curve assumes a square denoising loss. This config's loss weighs large errors less, and the penalty is up to "
         f"{1.0 / curvature:.2g} times as strong at the levels where the model explains none of the noise."

@@ -27,12 +27,14 @@ class CorruptionSpec(NamedTuple):
         reads: keys of the config that it reads and other corruptions may not.
         noise_std: section `data` -> the standard deviation of the noise that it adds; None: it adds no Gaussian noise.
         images_only: it needs examples [H, W, C].
+        mask: section `data` -> draws the mask of the pixels that it leaves; None: it hides none.
     """
 
     build: Callable[[ml_collections.ConfigDict, pixels.Examples], corruption.Corruption]
     reads: tuple[str, ...] = ()
     noise_std: Callable[[ml_collections.ConfigDict], corruption.NoiseStd] | None = None
     images_only: bool = False
+    mask: Callable[[ml_collections.ConfigDict], image_corruptions.MaskDraw] | None = None
 
 
 CORRUPTIONS = {
@@ -63,11 +65,13 @@ CORRUPTIONS = {
         lambda c, clean: image_corruptions.missing_pixels(c.missing_share),
         reads=("data.missing_share", "data.chance.missing_pixels"),
         images_only=True,
+        mask=lambda c: image_corruptions.missing_pixels_mask(c.missing_share),
     ),
     "missing_block": CorruptionSpec(
         lambda c, clean: image_corruptions.missing_block(c.block_side),
         reads=("data.block_side", "data.chance.missing_block"),
         images_only=True,
+        mask=lambda c: image_corruptions.missing_block_mask(c.block_side),
     ),
     "blur": CorruptionSpec(
         lambda c, clean: image_corruptions.blur(c.blur_std),

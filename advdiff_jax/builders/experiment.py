@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from advdiff_jax.builders.draw import build_draw
+from advdiff_jax.builders.given_mask import build_given_mask
 from advdiff_jax.builders.objectives import build_denoising, build_objective, build_variance_loss, objective_spec
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import Choice, as_user_error, build
@@ -56,18 +57,18 @@ UP_BLOCKS = {name: Choice(lambda c, value=name: value) for name in unet.UP_BLOCK
 RESAMPLING = {name: Choice(lambda c, value=name: value) for name in unet.RESAMPLING}
 
 
-def _unnamed(c, dtype, outputs):
+def _unnamed(c, dtype, outputs, given):
     raise UserError("config.network.kind='pretrained' is resolved from config.init_from: set that, or kind to mlp or unet")
 
 
 NETWORKS = {
     "mlp": Choice(
-        lambda c, dtype, outputs: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
+        lambda c, dtype, outputs, given: MLP(c.width, c.depth, c.time_features, c.time_scale, dtype, outputs),
         reads=("network.width", "network.depth", "network.time_features"),
     ),
     "unet": Choice(
-        lambda c, dtype, outputs: unet.UNet(
-            **{key: c[key] for key in _UNET}, time_scale=c.time_scale, dtype=dtype, outputs=outputs
+        lambda c, dtype, outputs, given: unet.UNet(
+            **{key: c[key] for key in _UNET}, time_scale=c.time_scale, dtype=dtype, outputs=outputs, given=given
         ),
         reads=tuple(f"network.{key}" for key in _UNET),
     ),
@@ -109,8 +110,8 @@ class Experiment(NamedTuple):
 
 def build_network(config: ml_collections.ConfigDict) -> nn.Module:
     """Builds the score network, without parameters."""
-    outputs = 2 if config.diffusion.learn_variance else 1
-    return build(NETWORKS, config, "network.kind", build(DTYPES, config, "network.dtype"), outputs)
+    outputs, given = 2 if config.diffusion.learn_variance else 1, int(objective_spec(config).gives_mask)
+    return build(NETWORKS, config, "network.kind", build(DTYPES, config, "network.dtype"), outputs, given)
 
 
 def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> optax.GradientTransformation:
@@ -167,24 +168,26 @@ def sampling_params(config: ml_collections.ConfigDict, run: state.TrainState) ->
     return more.get(config.sampling.ema_decay, run.ema_params)
 
 
-def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> Experiment:
+def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...], masks: np.ndarray | None = None) -> Experiment:
     """Composes network, process, objective, optimiser and sampler.
 
     Args:
         config: a resolved config, see `validate.resolve`.
         shape: shape of one example.
+        masks: [n, H, W, 1] bool, for a network that is given a mask: each sample draws one and masks it further; metrics of the
+            model use the first draw. None: every pixel is seen.
 
     Raises:
         UserError: an unknown name or a bad value.
     """
     process, network = build_process(config), build_network(config)
-    draw = build_draw(config, process, shape)
+    draw, given = build_draw(config, process, shape), build_given_mask(config, process, shape, masks)
 
     def init(key):
-        return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,)))["params"]
+        return network.init(key, jnp.zeros((1, *shape[:-1], shape[-1] + given.channels)), jnp.zeros((1,)))["params"]
 
     def evaluate_network(params, x, t):
-        return network.apply({"params": params}, *process.inputs(x, t))
+        return network.apply({"params": params}, *given.inputs(x, t))
 
     def apply_train(params, x, t, dropout_keys):
         if not config.network.dropout:
@@ -193,16 +196,20 @@ def build_experiment(config: ml_collections.ConfigDict, shape: tuple[int, ...]) 
         def one(x, t, key):  # an example's mask comes from its own key, whatever batch or device it is in
             return network.apply({"params": params}, x[None], t[None], train=True, rngs={"dropout": key})[0]
 
-        return jax.vmap(one)(*process.inputs(x, t), dropout_keys)
+        return jax.vmap(one)(*given.inputs(x, t), dropout_keys)
+
+    def predict(params, x, t):
+        return given.fixed(functools.partial(evaluate_network, params))(x, t)
 
     def model(params):
-        return Model(process.schedule, process.denoiser(functools.partial(evaluate_network, params)))
+        return Model(process.schedule, process.denoiser(functools.partial(predict, params)))
 
     step_schedule = build_step_schedule(config, config.train.steps)
     steps = _build_steps(config, apply_train, evaluate_network, process, step_schedule)
     with as_user_error(f"config.network.kind={config.network.kind} on examples of shape {shape}"):
         jax.eval_shape(init, jax.random.key(0))  # refuses a shape that the network does not take
     sampler = parallel.parallel_sampler(
-        lambda params, keys: draw(functools.partial(evaluate_network, params), keys), config.sampling.batch_size
+        lambda params, keys: draw(given.of_samples(functools.partial(evaluate_network, params), keys), keys),
+        config.sampling.batch_size,
     )
-    return Experiment(init, step_schedule, steps, build_optimizer(config), sampler, evaluate_network, model)
+    return Experiment(init, step_schedule, steps, build_optimizer(config), sampler, predict, model)

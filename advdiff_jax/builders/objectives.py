@@ -12,12 +12,14 @@ from advdiff_jax.builders import closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.data import least_noise_std
 from advdiff_jax.builders.levels import lowest_level
-from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, build_weight
+from advdiff_jax.builders.masks import has_mask
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, TARGET_SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
-from advdiff_jax.errors import UserError
-from advdiff_jax.objectives import pseudo_huber
+from advdiff_jax.errors import InvalidArgument, UserError
+from advdiff_jax.objectives import gsure, pseudo_huber
 from advdiff_jax.objectives.ambient import ambient
+from advdiff_jax.objectives.ambient_mask import ambient_mask
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
 from advdiff_jax.objectives.denoising import Criterion, VarianceLoss, denoising, no_variance, square
@@ -34,12 +36,23 @@ HUBER_SCHEDULES = {
     "snr": Choice(lambda c: pseudo_huber.snr(c.huber_c)),
 }
 
+_HUBER = ("baselines.huber_schedule", "baselines.huber_c")
+
 CRITERIA = {
     "square": Choice(lambda c, schedule: square),
     "pseudo_huber": Choice(
         lambda c, schedule: pseudo_huber.pseudo_huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")),
-        reads=("baselines.huber_schedule", "baselines.huber_c"),
+        reads=_HUBER,
     ),
+    "huber": Choice(
+        lambda c, schedule: pseudo_huber.huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")), reads=_HUBER
+    ),
+}
+
+# (section `baselines`, std of the noise) -> factor of GSURE's divergence.
+STEIN = {
+    "exact": Choice(lambda c, noise_std: gsure.exact(noise_std)),
+    "published": Choice(lambda c, noise_std: gsure.published(c.stein_scale), reads=("baselines.stein_scale",)),
 }
 
 # diffusion.learn_variance -> (config, process) -> the terms of a learnt variance.
@@ -71,9 +84,11 @@ class ObjectiveSpec(NamedTuple):
         needs_noise_std: it reads the standard deviation of the noise in each example.
         by_level: what it learns from examples whose noise is measured: "above" (its level, of each) | "clean" (of those without
             noise alone) | "": nothing is measured.
+        needs_mask: config -> whether it reads the mask of each example.
+        gives_mask: its network sees the mask as a further channel.
         updates: config -> optimiser updates a step.
         make_step: (config, objective_at, **arguments of `training.step.make_train_step`) -> train_step.
-        invariant: what the perturbed penalty keeps, "x0" or "eps"; None: the objective perturbs nothing.
+        invariant: config -> what the perturbed penalty keeps, a name of `SHIFTS`; None: the objective perturbs nothing.
     """
 
     build: Callable[..., Callable]
@@ -83,9 +98,11 @@ class ObjectiveSpec(NamedTuple):
     lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
     needs_noise_std: bool = False
     by_level: str = ""
+    needs_mask: Callable[[ml_collections.ConfigDict], bool] = lambda config: False
+    gives_mask: bool = False
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
-    invariant: str | None = None
+    invariant: Callable[[ml_collections.ConfigDict], str] | None = None
 
 
 def build_criterion(config: ml_collections.ConfigDict, process: Process) -> Criterion:
@@ -129,7 +146,7 @@ def build_robust(
         ramp: factor on the weight, see `weight_ramp`.
         **replace: arguments of `objectives.robust.robust` that replace those of the config, for diagnostics.
     """
-    shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant]
+    shift_of = SHIFTS[lookup(OBJECTIVES, config, "objective").invariant(config)]
     criterion = build_criterion(config, process)
     ball = build(BALLS, config, "robust.ball")
     arguments = {
@@ -175,8 +192,25 @@ def _guess(config):
 
 
 def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
-    margin = config.baselines.margin
-    return ambient(process.schedule, process.parameterization, margin, guess(config), variance_loss)
+    c = config.baselines
+    return ambient(process.schedule, process.parameterization, c.margin, guess(config), variance_loss, c.consistency)
+
+
+def _gsure(config, process, variance_loss, noise_floor):
+    noise_std = _guess(config)
+    with jax.ensure_compile_time_eval():  # an objective is also built inside the step
+        highest = float(process.schedule.noise_to_signal(jnp.float32(1.0)))
+    if noise_std >= highest:
+        raise InvalidArgument(
+            f"noise_std={noise_std:g} is not below the largest noise-to-signal of the process, {highest:.3g}: lower "
+            "config.data.noise_std or config.baselines.guess"
+        )
+    stein = build(STEIN, config, "baselines.stein", noise_std)
+    return gsure.gsure(process.schedule, process.parameterization, noise_std, stein, variance_loss)
+
+
+def _ambient_mask(config, process, variance_loss, noise_floor):
+    return ambient_mask(process.schedule, process.parameterization, config.baselines.further, variance_loss)
 
 
 def _ambient_blind(config, process, variance_loss, noise_floor):
@@ -185,7 +219,13 @@ def _ambient_blind(config, process, variance_loss, noise_floor):
 
 
 def _lowest_ambient(std: Callable, config):
-    return (1.0 + config.baselines.margin) * std(config)
+    """The consistency term also teaches what lies below the noise."""
+    return 0.0 if config.baselines.consistency else (1.0 + config.baselines.margin) * std(config)
+
+
+def _ambient_cost(config):
+    """A plain step; and the term's three evaluations of the network, one where it starts and two where it ends."""
+    return 12.0 if config.baselines.consistency else 3.0
 
 
 def _penalty_cost(config):
@@ -199,11 +239,11 @@ _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
 
-def _perturbed(invariant):
+def _perturbed(invariant, reads=()):
     """Returns the spec of the paper's objective, or of its control: what the perturbation must not change."""
     return ObjectiveSpec(
         build_robust,
-        reads=_ROBUST,
+        reads=(*_ROBUST, *reads),
         cost=_penalty_cost,
         closed_form=functools.partial(closed_form.of_penalty, invariant),
         invariant=invariant,
@@ -216,13 +256,15 @@ OBJECTIVES = {
         reads=("criterion", "robust.explained"),  # plain training reports a noise floor
         closed_form=closed_form.no_penalty,
     ),
-    "equivariance": _perturbed("x0"),
-    "invariance": _perturbed("eps"),
+    "equivariance": _perturbed(
+        lambda config: build(TARGET_SHIFTS, config, "robust.target_shift"), reads=("robust.target_shift",)
+    ),
+    "invariance": _perturbed(lambda config: "eps"),
     "jvp": ObjectiveSpec(
         _jvp,
         reads=_STRENGTH,
         cost=lambda config: 6.0,
-        closed_form=functools.partial(closed_form.of_penalty, "x0", perturbation="random"),
+        closed_form=functools.partial(closed_form.of_penalty, lambda config: "x0", perturbation="random"),
     ),
     "at_diff": ObjectiveSpec(
         _at_diff,
@@ -234,13 +276,15 @@ OBJECTIVES = {
     "ddpm_ip": ObjectiveSpec(_ddpm_ip, reads=("baselines.gamma",), closed_form=closed_form.input_perturbation),
     "ambient_oracle": ObjectiveSpec(
         functools.partial(_ambient, lambda config: None),
-        reads=("baselines.margin",),
+        reads=("baselines.margin", "baselines.consistency"),
+        cost=_ambient_cost,
         lowest_noise=functools.partial(_lowest_ambient, least_noise_std),
         needs_noise_std=True,
     ),
     "ambient_guess": ObjectiveSpec(
         functools.partial(_ambient, _guess),
-        reads=("baselines.margin", "baselines.guess", "data.noise_std"),
+        reads=("baselines.margin", "baselines.consistency", "baselines.guess", "data.noise_std"),
+        cost=_ambient_cost,
         lowest_noise=functools.partial(_lowest_ambient, _guess),
     ),
     "ambient_blind": ObjectiveSpec(_ambient_blind, reads=_LEVELS, lowest_noise=lowest_level, by_level="above"),
@@ -251,6 +295,14 @@ OBJECTIVES = {
         reads=("noise.file",),
         by_level="clean",
     ),
+    "gsure": ObjectiveSpec(
+        _gsure,
+        reads=("baselines.guess", "baselines.stein", "data.noise_std"),
+        cost=lambda config: 6.0,
+        lowest_noise=_guess,
+        needs_mask=has_mask,
+    ),
+    "ambient_mask": ObjectiveSpec(_ambient_mask, reads=("baselines.further",), needs_mask=lambda config: True, gives_mask=True),
 }
 
 

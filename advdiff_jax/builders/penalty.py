@@ -73,8 +73,11 @@ ATTACK_LOSSES = {
     "denoising": Choice(lambda c, shift_of, criterion: controls.denoising_loss(criterion)),
 }
 
-# By what stays when the state moves: x0hat (equivariance of eps) or eps (the paper's negative control).
-SHIFTS = {"x0": shift_of_eps, "eps": controls.shift_of_x0}
+# By what stays when the state moves: x0hat (equivariance of eps), eps (the paper's negative control), or neither.
+SHIFTS = {"x0": shift_of_eps, "eps": controls.shift_of_x0, "neither": controls.shift_of_state}
+
+# How eps follows delta in the penalty of `equivariance` -> a name of `SHIFTS`.
+TARGET_SHIFTS = {"noise_units": Choice(lambda c: "x0"), "state_units": Choice(lambda c: "neither")}
 
 
 def build_weight(

@@ -55,9 +55,12 @@ SOURCES = {
     "photo_crops": SourceSpec(
         lambda c: sources.images(photos.photo_crops(c.num_examples, c.seed, c.size)), reads=(*_SYNTHETIC, "data.size")
     ),
-    "folder": SourceSpec(lambda c: _folder(c), reads=("data.path", "data.cache_dir", "data.value_range", *_FITTED)),
+    "folder": SourceSpec(
+        lambda c: _folder(c), reads=("data.path", "data.cache_dir", "data.value_range", "data.mask", *_FITTED)
+    ),
     "array": SourceSpec(
-        lambda c: _array(c), reads=("data.path", "data.array_key", "data.value_range", "data.size", "data.channels")
+        lambda c: _array(c),
+        reads=tuple(f"data.{key}" for key in ("path", "array_key", "value_range", "size", "channels", "mask")),
     ),
     "points": SourceSpec(lambda c: _points(c), reads=("data.path", "data.array_key")),
     "tfds": SourceSpec(lambda c: _tfds(c), reads=(*_TFDS, "data.value_range", *_FITTED), prepare=lambda c: _prepare_tfds(c)),
@@ -67,6 +70,21 @@ SOURCES = {
         reads=(*_SYNTHETIC, "data.base", "data.subspace_dim", "data.subspace_distribution"),
         prepare=lambda c: SOURCES[c.base].prepare(c),
     ),
+}
+
+
+class MaskSpec(NamedTuple):
+    """What is known of a name of `config.data.mask`: the sources whose files may have it, and the keys that it alone reads."""
+
+    sources: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+
+
+MASKS = {
+    "none": MaskSpec(("folder", "array")),
+    "alpha": MaskSpec(("folder", "array")),
+    "folder": MaskSpec(("folder",), reads=("data.mask_path",)),
+    "nan": MaskSpec(("array",)),
 }
 
 SUBSPACE_DISTRIBUTIONS = {
@@ -94,7 +112,16 @@ def _folder(c):
     cache_dir = pathlib.Path(c.cache_dir or cache.directory())
     return sources.images(
         folder.image_folder(
-            c.path, c.size, c.channels, c.crop, c.on_bad_image, cache_dir=cache_dir, value_range=_value_range(c), pad=c.pad
+            c.path,
+            c.size,
+            c.channels,
+            c.crop,
+            c.on_bad_image,
+            cache_dir=cache_dir,
+            value_range=_value_range(c),
+            pad=c.pad,
+            mask=_mask(c, "folder"),
+            mask_path=c.mask_path,
         )
     )
 
@@ -102,7 +129,7 @@ def _folder(c):
 def _array(c):
     from advdiff_jax.data import arrays
 
-    return sources.images(arrays.image_array(c.path, c.size, c.channels, c.array_key, _value_range(c)))
+    return sources.images(arrays.image_array(c.path, c.size, c.channels, c.array_key, _value_range(c), _mask(c, "array")))
 
 
 def _points(c):
@@ -123,6 +150,14 @@ def _prepare_tfds(c):
     from advdiff_jax.data import prepare
 
     prepare.prepare(c.tfds_name, c.data_dir, c.manual_dir, c.check_archives)
+
+
+def _mask(c, source):
+    """Returns the name of `data.mask`; raises UserError if files of this source cannot have it."""
+    if source not in find(MASKS, c.mask, "data.mask").sources:
+        known = ", ".join(name for name, spec in MASKS.items() if source in spec.sources)
+        raise UserError(f"config.data.mask={c.mask!r} is not for config.data.source={source}: set one of {known}")
+    return c.mask
 
 
 def _value_range(c):

@@ -18,12 +18,12 @@ from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.metrics import METRICS
-from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, VARIANCES, objective_spec
-from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, WEIGHTS
+from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, STEIN, VARIANCES, objective_spec
+from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
-from advdiff_jax.builders.sources import SOURCES, SUBSPACE_DISTRIBUTIONS
+from advdiff_jax.builders.sources import MASKS, SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
 from advdiff_jax.errors import UserError
 
@@ -34,14 +34,17 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "objective": OBJECTIVES,
     "criterion": CRITERIA,
     "baselines.huber_schedule": HUBER_SCHEDULES,
+    "baselines.stein": STEIN,
     "robust.radius": RADII,
     "robust.ball": BALLS,
     "robust.perturbation": PERTURBATIONS,
     "robust.maximize": ATTACK_LOSSES,
     "robust.weight": WEIGHTS,
+    "robust.target_shift": TARGET_SHIFTS,
     "data.source": SOURCES,
     "data.base": SOURCES,
     "data.foreign_source": SOURCES,
+    "data.mask": MASKS,
     "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
     "data.corruptions": CORRUPTIONS,
     "data.storage": STORAGES,

@@ -8,6 +8,7 @@ import numpy as np
 
 from advdiff_jax.data import decoding
 from advdiff_jax.data.array_files import UNPICKLE, open_arrays
+from advdiff_jax.data.masks import ArrayMasks
 from advdiff_jax.data.pixels import Examples, evenly_spaced_indices, height_width
 from advdiff_jax.errors import UserError
 
@@ -61,18 +62,22 @@ class ArrayImages:
         array: the array as stored.
         shape: (height, width, channels) of the images.
         reading: how it is read.
+        mask: "none", or what marks a pixel as unknown: "nan" (NaN in any channel) or "alpha" (RGBA that is not opaque).
     """
 
-    def __init__(self, array: Examples, shape: tuple[int, int, int], reading: Reading):
+    def __init__(self, array: Examples, shape: tuple[int, int, int], reading: Reading, mask: str = "none"):
         self._array, self._reading = array, reading
+        self.masks = ArrayMasks(array, self._known, (len(array), *shape)) if mask != "none" else None
         self.shape, self.dtype = (len(array), *shape), np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        height, width, channels = self.shape[1:]
-        x = LAYOUTS[self._reading.layout].to_nhwc(np.asarray(self._array[indices]), height, width)
+        channels = self.shape[3]
+        x = self._nhwc(np.asarray(self._array[indices]))
+        if self.masks is not None and x.dtype.kind == "f":
+            x = np.where(np.isnan(x), x.dtype.type(np.mean(self._reading.value_range)), x)  # mid-grey
         if (value_range := self._reading.value_range) is not None:
             if not self._reading.clips and (x.min() < value_range[0] or x.max() > value_range[1]):
                 raise UserError(
@@ -85,6 +90,15 @@ class ArrayImages:
         colour, alpha = x[..., :3].astype(np.uint32), x[..., 3:].astype(np.uint32)
         return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
+    def _nhwc(self, stored):
+        return LAYOUTS[self._reading.layout].to_nhwc(stored, *self.shape[1:3])
+
+    def _known(self, stored):
+        x = self._nhwc(stored)
+        if x.shape[3] == 4 != self.shape[3]:
+            return x[..., 3:] == (255 if self._reading.value_range is None else self._reading.value_range[1])
+        return ~np.isnan(x).any(axis=-1, keepdims=True)
+
 
 def image_array(
     path: str,
@@ -92,6 +106,7 @@ def image_array(
     channels: int,
     array_key: str = "",
     value_range: tuple[float, float] | None = None,
+    mask: str = "none",
 ) -> Examples:
     """Opens images in an .npy or .npz file; maps an .npy file, and reads one array of an .npz file.
 
@@ -104,9 +119,11 @@ def image_array(
         channels: number of channels that the images must have.
         array_key: name of the array in an .npz file; "": the one that fits.
         value_range: values that become black and white; None: found from the dtype and the values.
+        mask: "none", "nan" or "alpha", see `ArrayImages`.
 
     Raises:
-        UserError: the file is missing or unreadable, or holds no such array, or several, or one with several readings.
+        UserError: the file is missing or unreadable, or holds no such array, or several, or one with several readings, or one
+            that cannot have such a mask.
     """
     shape = (*height_width(size), channels)
     stored, load = open_arrays(path, array_key)
@@ -121,11 +138,16 @@ def image_array(
             f"--config.data.array_key={names}"
         )
     (chosen, layout), array = fitting[0], load(fitting[0][0].name)
-    reading = Reading(layout, _range_of(f"{where}: {chosen}", array, value_range), clips=value_range is not None)
+    if mask == "nan" and array.dtype.kind != "f":
+        raise UserError(f"config.data.mask='nan': {where}: {chosen} holds no floats, and so no NaN: set alpha or none")
+    if mask == "alpha" and "RGBA" not in layout:
+        raise UserError(f"config.data.mask='alpha': {where}: {chosen} has no fourth channel: set nan or none")
+    values = _range_of(f"{where}: {chosen}", array, value_range, skip_nan=mask == "nan")
+    reading = Reading(layout, values, clips=value_range is not None)
     log.info("%s: %s", where, _said(chosen, reading))
     if reading[:2] == ("[N, H, W, C]", None):
         return array
-    return ArrayImages(array, shape, reading)
+    return ArrayImages(array, shape, reading, mask)
 
 
 def point_array(path: str, array_key: str = "") -> np.ndarray:
@@ -214,7 +236,7 @@ def _side(height, width):
     return height if height == width else f"'({height}, {width})'"
 
 
-def _range_of(where, array, value_range):
+def _range_of(where, array, value_range, skip_nan=False):
     """Returns the values that become black and white, or None for uint8 as it is."""
     if array.dtype.kind == "b":
         return (0.0, 1.0)
@@ -224,8 +246,14 @@ def _range_of(where, array, value_range):
     indices = evenly_spaced_indices(len(array), max(1, len(array) // step))
     for part in np.array_split(indices, max(1, len(indices) // 256)):
         x = np.asarray(array[part])
+        x = x[~np.isnan(x)] if skip_nan else x
+        if not x.size:
+            continue
         if not np.isfinite(x).all():
-            raise UserError(f"{where} holds values that are not finite: remove them")
+            raise UserError(
+                f"{where} holds values that are not finite: remove them, or mark unknown pixels by NaN "
+                "and set --config.data.mask=nan"
+            )
         least, largest = min(least, float(x.min())), max(largest, float(x.max()))
         is_whole = is_whole and (x.dtype.kind != "f" or bool(np.all(x == np.rint(x))))
     if value_range is not None:

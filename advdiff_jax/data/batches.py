@@ -38,6 +38,8 @@ class BatchSource:
         process_count: number of shares.
         flip: mirrors each image [H, W, C] with chance 1/2, drawn anew at each visit, after its corruption.
         noise_std: maps indices [n] to the std of the noise in these examples [n]; None leaves it out.
+        mask: maps indices [n] to masks [n, H, W, 1] bool, True where a pixel is seen; mirrored with the images. None leaves it
+            out.
         pairs: draws examples with their times, instead of epoch after epoch; None: the step draws the times.
     """
 
@@ -50,9 +52,10 @@ class BatchSource:
         process_count: int = 1,
         flip: bool = False,
         noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+        mask: Callable[[np.ndarray], np.ndarray] | None = None,
         pairs: Pairs | None = None,
     ):
-        self._noise_std, self._pairs = noise_std, pairs
+        self._noise_std, self._mask, self._pairs = noise_std, mask, pairs
         self._examples, self._batch_size, self._seed, self._flip = examples, batch_size, seed, flip
         share = batch_size // process_count
         self._share = np.arange(process_index * share, (process_index + 1) * share)
@@ -78,18 +81,19 @@ class BatchSource:
         return indices
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Returns this process's share of batch `step`: `examples` [b, ...]; with `noise_std`, that of each, [b]; with pairs,
-        `time_quantile` [b].
+        """Returns this process's share of batch `step`: `examples` [b, ...], `noise_std` [b] and `mask` [b, ...] if given; with
+        pairs, `time_quantile` [b].
         """
         indices = self.indices(step)
-        batch = self._examples[indices]
+        images = {"examples": self._examples[indices]} | ({} if self._mask is None else {"mask": self._mask(indices)})
         if self._flip:
             coins = np.random.default_rng([self._seed, _FLIPS, step]).integers(2, size=self._batch_size)[self._share]
-            batch = np.where(coins.astype(bool).reshape(-1, 1, 1, 1), batch[:, :, ::-1], batch)
+            flipped = coins.astype(bool).reshape(-1, 1, 1, 1)
+            images = {name: np.where(flipped, batch[:, :, ::-1], batch) for name, batch in images.items()}
         known = {} if self._noise_std is None else {"noise_std": self._noise_std(indices)}
         if self._pairs:
             known["time_quantile"] = self._pairs.draw(step, self._batch_size)[1][self._share]
-        return {"examples": batch, **known}
+        return {**images, **known}
 
 
 class _Permutations:

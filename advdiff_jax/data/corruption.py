@@ -10,6 +10,7 @@ whole grey values. Clipping truncates Gaussian noise beyond black and white; the
 limits.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -191,6 +192,20 @@ class CorruptedDataset:
             if rng.uniform() < self._fraction:
                 stds[row] = noise_std.draw(rng)
         return stds
+
+    def mask(self, indices: np.ndarray, replays: Sequence[Callable]) -> np.ndarray:
+        """Returns which pixels of the examples at `indices` [n] are seen, [n, H, W, 1] bool; reads no example.
+
+        Args:
+            indices: indices of the examples, [n].
+            replays: for each corruption of the chain, (rng, mask [H, W, 1], index) -> mask; it draws what the corruption draws.
+        """
+        masks = np.ones((len(indices), *self.shape[1:3], 1), bool)
+        for row, index in enumerate(indices + self._first):
+            rng = np.random.default_rng([self._seed, index])
+            if rng.uniform() < self._fraction:
+                masks[row] = functools.reduce(lambda mask, replay: replay(rng, mask, int(index)), replays, masks[row])
+        return masks
 
     def _corrupt_one(self, rng, example, index):
         x = to_float(example)

@@ -84,6 +84,28 @@ def decode(data: bytes, mode: str = "RGB", value_range: tuple[float, float] | No
         raise InvalidArgument(_reason(error, kind)) from error
 
 
+def decode_alpha(data: bytes) -> Image.Image:
+    """Decodes the transparency of an image: of mode "L", upright, 255 where it is opaque, and everywhere in one without.
+
+    Raises:
+        InvalidArgument: as `decode`.
+    """
+    kind = kind_of(data[:HEAD])
+    if kind not in FORMATS:
+        raise InvalidArgument(not_an_image(kind))
+    try:
+        notes: list[str] = []
+        opened = _open(data, kind, notes)
+        transparent, turn = _transparent_value(data, opened, kind), _TURNS.get(_orientation(opened, notes))
+        image = _with_transparency(opened, transparent)
+        alpha = image.convert("RGBA").getchannel("A") if _is_transparent(image) else Image.new("L", image.size, 255)
+        return alpha if turn is None else alpha.transpose(turn)
+    except InvalidArgument:
+        raise
+    except Exception as error:
+        raise InvalidArgument(_reason(error, kind)) from error
+
+
 def not_an_image(kind: str) -> str:
     """Says why a file of this kind is not decoded."""
     known = {"empty": "an empty file", "text": "text, not an image", "unknown": "not an image of a known format"}
@@ -211,17 +233,25 @@ def _transparent_value(data, image, kind):
     return key
 
 
-def _flatten(image, transparent, mode, profile, notes):
-    """Converts an image of any 8-bit mode to an opaque one of `mode` in sRGB."""
+def _with_transparency(image, transparent):
+    """Returns the image with this transparent value, or with none; of "La" as "LA"."""
     if transparent is not None and image.mode in ("1", "L", "P", "RGB"):
         image = image.copy()
         image.info["transparency"] = transparent
     else:
         image.info.pop("transparency", None)
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _is_transparent(image):
+    return image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
+
+
+def _flatten(image, transparent, mode, profile, notes):
+    """Converts an image of any 8-bit mode to an opaque one of `mode` in sRGB."""
+    image = _with_transparency(image, transparent)
     alpha = None
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        if image.mode == "La":
-            image = image.convert("LA")
+    if _is_transparent(image):
         is_grey = image.mode in ("1", "L", "LA")
         image = image.convert("RGBA")
         alpha = image.getchannel("A")

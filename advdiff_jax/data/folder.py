@@ -6,9 +6,11 @@ import os
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import PIL
 
+from advdiff_jax.data import masks
 from advdiff_jax.data.check import check_all
 from advdiff_jax.data.file_kinds import HEAD, READABLE, REMEDIES, kind_of, shown
 from advdiff_jax.data.file_records import Files, Members
@@ -34,6 +36,8 @@ def image_folder(
     cache_dir: pathlib.Path | None = None,
     value_range: tuple[float, float] | None = None,
     pad: bool = False,
+    mask: str = "none",
+    mask_path: str = "",
 ) -> Images:
     """Opens all images under a folder at any depth, sorted by path, or in an archive; subfolders are not classes.
 
@@ -51,27 +55,62 @@ def image_folder(
         value_range: values that become black and white in files deeper than 8 bits; None: found from the files, if they
             have one reading.
         pad: whether a smaller image gets a black border instead of being enlarged, see `records.fit`.
+        mask: "none", "alpha" (pixels that are not opaque are not known) or "folder" (the files of `mask_path`).
+        mask_path: folder or archive with a mask for each image, of the same name and size: white where it is known.
 
     Raises:
         InvalidArgument: a value is out of range.
-        UserError: the folder is missing, holds fewer than `FEWEST` images, holds bad images and `on_bad` is "fail", or the
-            range of the values is not clear.
+        UserError: the folder is missing, holds fewer than `FEWEST` images, holds bad images and `on_bad` is "fail", the
+            range of the values is not clear, or a mask is missing or does not fit its image.
     """
     check_arguments(size, channels, crop, on_bad)  # before the check of the files, which may take minutes
+    usable = _usable(path, "path", on_bad, cache_dir)
+    root, base, used, findings, inventory = usable
+    where = shown(str(root))
+    values = _range_of(path, where, used, findings, value_range)
+    _warn_of_small_range(path, where, used, findings)
+    _log_summary(where, used, findings, size, channels)
+    shape = (len(used), *height_width(size), channels)
+    return Images(
+        _records(base, used),
+        size,
+        channels,
+        crop,
+        on_bad if mask == "none" else "fail",  # an image in the place of another would have the other's mask
+        values,
+        inventory.table(),
+        pad,
+        {tuple(findings[entry.name]["size"]) for entry in used},
+        _masks(usable, shape, crop, pad, mask, mask_path, cache_dir),
+    )
+
+
+class _Usable(NamedTuple):
+    """The images of a folder or an archive that are used: where they lie, their entries, and what was found."""
+
+    root: pathlib.Path
+    base: pathlib.Path
+    entries: list[Entry]
+    findings: dict[str, dict]
+    inventory: Inventory
+
+
+def _usable(path, key, on_bad, cache_dir):
+    """Looks through the folder or archive `path`, which `config.data.KEY` names; raises UserError as `image_folder`."""
     root = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path or not (os.path.isdir(root) or os.path.isfile(root)):  # pathlib's raise errors for names that are too long
-        said = f"config.data.path={path!r} is not a folder{_why_not(root) if path else ''}"
+        said = f"config.data.{key}={path!r} is not a folder{_why_not(root) if path else ''}"
         raise UserError(f"{said}: set a folder of images, or a zip or tar archive of them")
     if root.is_file() and (kind := _kind(root)) not in _ARCHIVES:
         remedy = REMEDIES.get(kind, "set a folder of images, or a zip or tar archive of them")
-        raise UserError(f"config.data.path={path!r} is not a folder, but a file of kind {kind}: {remedy}")
+        raise UserError(f"config.data.{key}={path!r} is not a folder, but a file of kind {kind}: {remedy}")
     cached = None if cache_dir is None else cache_dir / f"images-{_key(root)}.jsonl"
     base, found, findings = _look(root, cached)
     inventory = Inventory(found, findings)
     inventory.log(shown(str(root)))
     if on_bad != "skip" and inventory.refused:
         raise UserError(
-            f"config.data.path={path!r}: {inventory.count_refused()} of {inventory.count_looked_at():,} images are unusable: "
+            f"config.data.{key}={path!r}: {inventory.count_refused()} of {inventory.count_looked_at():,} images are unusable: "
             f"{inventory.named_refused()}; repair or remove them, or set --config.data.on_bad_image=skip"
         )
     if inventory.refused:
@@ -79,23 +118,23 @@ def image_folder(
         log.warning("%s: %d of %d images are skipped: %s", shown(str(root)), refused, looked_at, inventory.named_refused())
     used = inventory.used
     if len(used) < FEWEST:
-        raise UserError(_too_few(path, inventory))
-    where = shown(str(root))
-    values = _range_of(path, where, used, findings, value_range)
-    _warn_of_small_range(path, where, used, findings)
-    _log_summary(where, used, findings, size, channels)
-    records = (Members if used[0].archive else Files)(base, used)
-    return Images(
-        records,
-        size,
-        channels,
-        crop,
-        on_bad,
-        values,
-        inventory.table(),
-        pad,
-        {tuple(findings[entry.name]["size"]) for entry in used},
-    )
+        raise UserError(_too_few(f"config.data.{key}={path!r}", inventory))
+    return _Usable(root, base, used, findings, inventory)
+
+
+def _records(base, entries):
+    return (Members if entries[0].archive else Files)(base, entries)
+
+
+def _masks(usable, shape, crop, pad, mask, mask_path, cache_dir):
+    """Returns the masks of the images, or None."""
+    if mask == "alpha":
+        return masks.RecordMasks(_records(usable.base, usable.entries), masks.of_alpha, shape, crop, pad)
+    if mask == "folder":
+        found = _usable(mask_path, "mask_path", "fail", cache_dir)
+        paired = masks.pair(mask_path, usable.entries, usable.findings, found.entries, found.findings)
+        return masks.RecordMasks(_records(found.base, paired), masks.of_mask, shape, crop, pad)
+    return None
 
 
 def _why_not(path):
@@ -143,8 +182,7 @@ def _merge(first, second):
     return {reason: [*first.get(reason, []), *second.get(reason, [])] for reason in {**first, **second}}
 
 
-def _too_few(path, inventory):
-    where = f"config.data.path={path!r}"
+def _too_few(where, inventory):
     looked_at, used = inventory.count_looked_at(), len(inventory.used)
     if not looked_at:
         kinds = {reason: names[0] for reason, names in inventory.left_out.items()}

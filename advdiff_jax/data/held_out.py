@@ -71,7 +71,8 @@ def hold_out(source: Source, count: int, seed: int) -> Split:
         )
     order = np.random.default_rng([seed, _SPLIT]).permutation(total)
     held_out, left = (_subset(source, np.sort(part)) for part in (order[:count], order[count:]))
-    source = source._replace(train=left)
+    masks = None if source.masks is None else Subset(source.masks, np.sort(order[count:]))
+    source = source._replace(train=left, masks=masks)
     if source.draws_examples:
         source = source._replace(clean=without_replacement(left))
     return Split(source, held_out)

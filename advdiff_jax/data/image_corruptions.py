@@ -1,6 +1,7 @@
 """Image corruptions: functions `(rng, x, index) -> x` of one float image [H, W, C] in [-1, 1] (see `corruption`)."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -9,6 +10,9 @@ from scipy import ndimage
 from advdiff_jax.data.corruption import Corruption
 from advdiff_jax.data.pixels import to_bytes, to_float
 from advdiff_jax.errors import InvalidArgument
+
+# (rng, shape (H, W, C) of an image) -> mask [H, W, 1] bool, True where the image is seen.
+MaskDraw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def _check_share(name: str, value: float) -> None:
@@ -31,18 +35,14 @@ def salt_and_pepper(share: float) -> Corruption:
     return corrupt_one
 
 
-def missing_pixels(share: float) -> Corruption:
-    """Sets a share of the pixels (all channels together) to 0, mid-grey.
-
-    Raises:
-        InvalidArgument: `share` outside [0, 1].
-    """
+def missing_pixels_mask(share: float) -> MaskDraw:
+    """Hides a share of the pixels (all channels together); raises InvalidArgument if `share` is outside [0, 1]."""
     _check_share("missing_pixels: share", share)
-    return lambda rng, x, index=0: np.where(rng.uniform(size=(*x.shape[:2], 1)) < share, x.dtype.type(0.0), x)
+    return lambda rng, shape: rng.uniform(size=(*shape[:2], 1)) >= share
 
 
-def missing_block(side: float) -> Corruption:
-    """Sets a square at a random place inside the image to 0, mid-grey.
+def missing_block_mask(side: float) -> MaskDraw:
+    """Hides a square at a random place inside the image.
 
     Args:
         side: side of the square over the image's shorter side.
@@ -52,14 +52,28 @@ def missing_block(side: float) -> Corruption:
     """
     _check_share("missing_block: side", side)
 
-    def corrupt_one(rng, x, index=0):
-        length = round(side * min(x.shape[:2]))
-        top, left = (rng.integers(extent - length + 1) for extent in x.shape[:2])
-        out = x.copy()
-        out[top : top + length, left : left + length] = 0.0
-        return out
+    def draw(rng, shape):
+        length = round(side * min(shape[:2]))
+        top, left = (rng.integers(extent - length + 1) for extent in shape[:2])
+        mask = np.ones((*shape[:2], 1), bool)
+        mask[top : top + length, left : left + length] = False
+        return mask
 
-    return corrupt_one
+    return draw
+
+
+def missing_pixels(share: float) -> Corruption:
+    """Sets the pixels that `missing_pixels_mask` hides to 0, mid-grey; takes its argument."""
+    return _hide(missing_pixels_mask(share))
+
+
+def missing_block(side: float) -> Corruption:
+    """Sets the square that `missing_block_mask` hides to 0, mid-grey; takes its argument."""
+    return _hide(missing_block_mask(side))
+
+
+def _hide(draw):
+    return lambda rng, x, index=0: np.where(draw(rng, x.shape), x, x.dtype.type(0.0))
 
 
 def blur(std: float) -> Corruption:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from advdiff_jax.data import decoding, listing
-from advdiff_jax.data.pixels import height_width
+from advdiff_jax.data.pixels import Examples, height_width
 from advdiff_jax.errors import InvalidArgument, UserError
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Images:
         sizes: (width, height) of the images as they are stored; empty: not looked at.
         inventory: rows of the table of files that are used, left out and refused, heads first; () for other sets.
         pad: whether a smaller image gets a black border, see `fit`.
+        masks: which pixels of each image are known, [N, height, width, 1] bool; None: all.
 
     Raises:
         InvalidArgument: a value is out of range, or `records` is empty.
@@ -103,12 +104,14 @@ class Images:
         inventory: Sequence[Sequence[str]] = (),
         pad: bool = False,
         sizes: Set[tuple[int, int]] = frozenset(),
+        masks: Examples | None = None,
     ):
         height, width = check_arguments(size, channels, crop, on_bad)
         if not len(records):
             raise InvalidArgument("the data set holds no images: set another path or split")
         self._records, self._crop, self._pad, self._on_bad, self._value_range = records, crop, pad, on_bad, value_range
         self._bad: set[int] = set()
+        self.masks = masks
         self.inventory, self.sizes = tuple(inventory), frozenset(sizes)
         self.shape, self.dtype = (len(records), height, width, channels), np.dtype(np.uint8)
 

@@ -33,6 +33,7 @@ class Source(NamedTuple):
         subspace: the linear subspace that holds the images; None for other data.
         on_the_fly: True reads and corrupts examples on access, in worker processes if `data.num_workers` sets any; False
             holds them in memory and corrupts them once.
+        masks: which pixels of each training example are known, a data set [N, H, W, 1] of bool; None: all.
         draws_examples: clean draws are examples of `train`, as `without_replacement` returns them.
     """
 
@@ -42,6 +43,7 @@ class Source(NamedTuple):
     subspace: Subspace | None = None
     on_the_fly: bool = False
     draws_examples: bool = False
+    masks: Examples | None = None
 
 
 def without_replacement(examples: Examples) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -53,9 +55,10 @@ def images(examples: Examples) -> Source:
     """Builds a source of uint8 images, read and corrupted on access; clean draws are examples without replacement.
 
     Args:
-        examples: data set [N, H, W, C] of uint8.
+        examples: data set [N, H, W, C] of uint8, and perhaps with `masks`.
     """
-    return Source(examples, without_replacement(examples), on_the_fly=True, draws_examples=True)
+    masks = getattr(examples, "masks", None)
+    return Source(examples, without_replacement(examples), on_the_fly=True, draws_examples=True, masks=masks)
 
 
 def in_bytes(source: Source) -> Source:

@@ -19,6 +19,10 @@ puts more of it where the network is steepest (`objectives.robust`).
 
 The invariance control shrinks eps_th and not x0hat: its optimal slope is a = sigma / (alpha^2 s^2 + sigma^2 (1 + kappa)),
 so dx/du = x u / (s^2 + u^2 (1 + kappa(u))), and its gain lies above 1.
+
+The literal reading of equation 9 moves state and target by the same delta and keeps neither. Its optimal slope is
+a = sigma (1 + kappa sigma) / (alpha^2 s^2 + sigma^2 (1 + kappa)), sigma that of the VP process: near the control at low noise,
+near the paper's at high noise.
 """
 
 from collections.abc import Callable
@@ -35,6 +39,7 @@ from advdiff_jax.diffusion.schedules import Schedule, bcast
 SLOPES = {
     "x0": lambda u2, s2, kappa: u2 / (u2 + s2 / (1.0 + kappa)),
     "eps": lambda u2, s2, kappa: u2 / (s2 + u2 * (1.0 + kappa)),
+    "neither": lambda u2, s2, kappa: u2 * (1.0 + kappa * (u2 / (1.0 + u2)) ** 0.5) / (s2 + u2 * (1.0 + kappa)),
 }
 
 
@@ -106,7 +111,7 @@ def gain(
         u_min: end of the ODE; this and `u_max` are EDM's.
         u_max: start of the ODE.
         steps: steps of the trapezoidal rule, even in log u.
-        invariant: the estimate that the penalty keeps: "x0" (equivariance) or "eps" (the invariance control).
+        invariant: the estimate that the penalty keeps: "x0" (equivariance), "eps" (the invariance control) or "neither".
 
     Returns:
         T(s), [S].

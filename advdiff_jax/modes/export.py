@@ -79,6 +79,8 @@ def _check(config):
         raise UserError(f"config.network.kind={config.network.kind}: --mode=export writes models of images, of kind unet")
     if not config.diffusion.grid_steps:
         raise UserError("config.diffusion.grid_steps=0: diffusers' schedulers need a discrete grid: train with grid_steps=1000")
+    if objective_spec(config).gives_mask:
+        raise UserError(f"config.objective={config.objective} its network is given a mask, which diffusers' pipelines lack")
     if lowest := objective_spec(config).lowest_noise(config):
         raise UserError(
             f"config.objective={config.objective} learns nothing below a noise-to-signal of {lowest:.3g}, where diffusers' "

@@ -49,7 +49,7 @@ def tables(curve: gain_figure.Curve, noise: float | None, invariant: str) -> tup
     Args:
         curve: of one config.
         noise: standard deviation of the noise in the data, which gets a row; None: not known.
-        invariant: what the penalty keeps, "x0" or "eps".
+        invariant: what the penalty keeps, see `ClosedForm`.
     """
     gain = [("s", "gain T(s)", *(["as sampled"] if curve.sampled is not None else []))]
     for std in sorted({*TABLE_STDS, *([noise] if noise else [])}):

@@ -14,6 +14,8 @@ from advdiff_jax import workdir
 from advdiff_jax.builders import levels
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
+from advdiff_jax.builders.masks import build_mask, mask_bank
+from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import check_same, restore
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
@@ -69,7 +71,8 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
     config = levels.measured(config, data, folder)
-    experiment = build_experiment(config, data.train.shape[1:])
+    masks = mask_bank(build_mask(config, data), data) if objective_spec(config).gives_mask else None
+    experiment = build_experiment(config, data.train.shape[1:], masks)
     if fresh:
         check_same(config)
     restored = restore(config, experiment, folder)

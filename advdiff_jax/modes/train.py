@@ -15,7 +15,7 @@ from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import restore
-from advdiff_jax.builders.teaching import build_teaching
+from advdiff_jax.builders.teaching import Teaching, build_teaching
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
@@ -41,8 +41,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         return folder / "report.html"
     data = build_data(config)
     by_level = bool(objective_spec(config).by_level)
-    teaching = None if by_level else build_teaching(config, data)  # a run that measures owns its folder first
-    experiment = build_experiment(config, data.train.shape[1:])
+    teaching = Teaching() if by_level else build_teaching(config, data)  # a run that measures owns its folder first
+    experiment = build_experiment(config, data.train.shape[1:], teaching.bank)
     check_metrics(config, data)
     start = warm_start(config, experiment, folder)
     if jax.process_index() == 0:
@@ -63,7 +63,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             log.info("%s: %s", title, levels.describe(teaching.levels))
         config = levels.measured(config, data, folder)
         if config.noise.file:
-            experiment = build_experiment(config, data.train.shape[1:])  # its sampler knows what was measured
+            experiment = build_experiment(config, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
         loop.train(
             config,
             folder,
@@ -75,8 +75,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             title,
             on_sample=on_sample,
             warm_start=start,
-            noise_std=teaching.noise_std,
-            pairs=teaching.pairs,
+            **teaching.of_batches(),
         )
         opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
         return evaluate.evaluate_run(config, folder, opened)

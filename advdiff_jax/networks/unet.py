@@ -63,7 +63,7 @@ class UNet(nn.Module):
         scale_shift: Improved-DDPM's scale-shift norm instead of DDPM's addition of the time embedding.
         time_scale: the embedding sees `time_scale * t`; 1000 gives DDPM's time steps.
         dtype: dtype of the activations; parameters, time embedding, statistics of norms, softmax and output are float32.
-        outputs: output channels over input channels; 2 if the variance is learnt as well.
+        outputs: output channels over predicted channels; 2 if the variance is learnt as well.
         remat: the backward pass computes the inside of each block again instead of keeping it.
         down_block_types: names in DOWN_BLOCKS, from full resolution down; they replace `attention_resolutions` on the way down.
         up_block_types: names in UP_BLOCKS, from the lowest resolution up, for the way up.
@@ -83,6 +83,7 @@ class UNet(nn.Module):
         InvalidArgument: there is no level, H or W is not divisible by 2^(levels - 1), no level has a height in
             `attention_resolutions`, there are more or fewer block types than levels, or heads or groups do not divide the
             channels of a layer.
+        given: number of the last input channels that are given to the network, and not predicted.
     """
 
     base_channels: int = 128
@@ -109,6 +110,7 @@ class UNet(nn.Module):
     flip_sin_to_cos: bool = True
     freq_shift: int = 0
     center_input_sample: bool = False
+    given: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
@@ -151,7 +153,7 @@ class UNet(nn.Module):
                 h = upsample(h, self.dtype, f"up{i}_double")
 
         h = nn.silu(group_norm(h, norms, jnp.float32, "norm_out"))
-        return conv3x3(self.outputs * x.shape[-1], jnp.float32, zero=True, name="conv_out")(h)
+        return conv3x3(self.outputs * (x.shape[-1] - self.given), jnp.float32, zero=True, name="conv_out")(h)
 
     def channels(self, level: int) -> int:
         """Returns the channels of a level, counted from full resolution."""

@@ -15,17 +15,20 @@ so the optimal D is the clean posterior mean. A clean example (s = 0) has x~ = x
 An example carries no information on u <= s, and just above s the variance of its target grows like 1 / (u^2 - s^2). It is
 therefore used for u > (1 + margin) s. A time drawn below that level is drawn again, from the training distribution above it
 (the authors' code also draws each time above the example's level). So every example contributes to every batch. If the
-process never reaches an example's noise, its loss is 0.
+process never reaches an example's noise, its loss is 0. `objectives.consistency` carries what is learnt below the noise level.
 """
 
-import jax
 import jax.numpy as jnp
 
 from advdiff_jax import rng
 from advdiff_jax.diffusion.parameterization import Parameterization, split_variance
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.objectives.consistency import consistency
 from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
+from advdiff_jax.objectives.times import time_above
+
+_CONSISTENCY = 0x636F6E73  # folded into the keys of the term, so that the others keep their draws
 
 
 def ambient(
@@ -34,6 +37,7 @@ def ambient(
     margin: float = 0.05,
     guess: float | None = None,
     variance_loss: VarianceLoss = no_variance,
+    consistency_weight: float = 0.0,
 ):
     """Builds the objective of the module docstring; the norm is a mean over dimensions.
 
@@ -43,23 +47,29 @@ def ambient(
         margin: examples are used where u > (1 + margin) s.
         guess: one s for all examples, in the data's units; None: the objective takes the s of each example.
         variance_loss: must be `no_variance`, because the bound on the clean likelihood needs clean data.
+        consistency_weight: factor of the term of `objectives.consistency`, in the units of x0; 0: no term.
 
     Returns:
         objective(predict, keys [B], x0 [B, ...], t [B], noise_std [B]) -> (loss [B], aux); with a guess it takes no
         `noise_std`.
 
     Raises:
-        InvalidArgument: `margin` is not positive, `guess` is negative, or `variance_loss` is not `no_variance`.
+        InvalidArgument: `margin` is not positive, `guess` or `consistency_weight` is negative, or `variance_loss` is not
+            `no_variance`.
     """
     if margin <= 0.0 or (guess or 0.0) < 0.0:
         raise InvalidArgument(f"need margin > 0 and guess >= 0, got {margin} and {guess}")
+    if consistency_weight < 0.0:
+        raise InvalidArgument(f"need consistency >= 0, got {consistency_weight}")
     if variance_loss is not no_variance:
         raise InvalidArgument("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
+
+    term = consistency(schedule, parameterization, margin)
 
     def objective(predict, keys, x0, t, noise_std):
         noise_keys, time_keys = rng.split(keys, 2)
         lowest = (1.0 + margin) * noise_std
-        again = _time_above(schedule, lowest, rng.uniform(time_keys))
+        again = time_above(schedule, lowest, rng.uniform(time_keys))
         t = jnp.where(schedule.noise_to_signal(t) > lowest, t, again)
         u = schedule.noise_to_signal(t)
         usable = u > lowest
@@ -72,21 +82,11 @@ def ambient(
         target = parameterization.target(x0 - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)
         prediction, _ = split_variance(predict(x, t), x)
         loss = jnp.where(usable, mean_square(prediction - target), 0.0)
-        return loss, {"denoising": loss}
+        if not consistency_weight:
+            return loss, {"denoising": loss}
+        extra = consistency_weight * term(predict, rng.fold_in(keys, _CONSISTENCY), x0, noise_std)
+        return loss + extra, {"denoising": loss, "consistency": extra}
 
     if guess is None:
         return objective
     return lambda predict, keys, x0, t: objective(predict, keys, x0, t, jnp.full_like(t, guess))
-
-
-def _time_above(schedule, lowest, v):
-    """Draws a training time, conditional on sigma / alpha > `lowest`; v ~ U[0, 1), all of shape [B]."""
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = 0.5 * (low + high)
-        below = schedule.noise_to_signal(schedule.training_time(middle)) <= lowest
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    share = jax.lax.fori_loop(0, 24, halve, (jnp.zeros_like(v), jnp.ones_like(v)))[1]  # of training times with u <= lowest
-    return schedule.training_time(share + (1.0 - share) * v)

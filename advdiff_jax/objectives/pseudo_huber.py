@@ -1,15 +1,19 @@
-r"""Scheduled pseudo-Huber loss (Khrapov et al. 2024, arXiv 2403.16728): errors larger than c(t) count linearly.
+r"""Huber losses with a scheduled width: errors larger than c(t) count linearly.
 
-    2 c ( sqrt(e^2 + c^2) - c ),     e = prediction - target,     c = c(t)
+    pseudo-Huber   2 c ( sqrt(e^2 + c^2) - c )                          e = prediction - target,     c = c(t)
+    Huber          e^2 where |e| <= c,  2 c |e| - c^2 elsewhere
 
-about e^2 where |e| << c and 2 c |e| where |e| >> c. The schedules make c large at low noise, where details are
-learnt, and small at high noise, where outliers do harm:
+Both are about e^2 where |e| << c, and grow like 2 c |e| where |e| >> c. Pseudo-Huber is the loss of Khrapov et al. 2024 (arXiv
+2403.16728). Huber is the textbook form (Huber 1964): small errors count exactly as in the square. RDDPM (arXiv 2508.02903)
+names a robust regression loss without saying which, and Huber is this project's reading.
+
+The schedules make c large at low noise, where details are learnt, and small at high noise, where outliers do harm:
 
     constant      c0
     exponential   c0^t                          (the paper's t / T: the time of the VP process at the same u)
     snr           (1 - c0) / (1 + u)^2 + c0     u = sigma / alpha
 
-The paper writes the loss for a vector. Its published code, like this file, takes it coordinate by coordinate and averages.
+The paper of pseudo-Huber writes its loss for a vector. The authors' code, like this file, averages over coordinates.
 c is in the units of the network's prediction (eps has variance 1).
 """
 
@@ -28,7 +32,7 @@ HuberSchedule = Callable[[jax.Array, jax.Array], jax.Array]
 
 def _positive(c0):
     if c0 <= 0.0:
-        raise InvalidArgument(f"the pseudo-Huber c0 must be positive, got {c0}")
+        raise InvalidArgument(f"the Huber width c0 must be positive, got {c0}")
 
 
 def constant(c0: float = 0.1) -> HuberSchedule:
@@ -50,7 +54,7 @@ def snr(c0: float = 0.1) -> HuberSchedule:
 
 
 def pseudo_huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
-    """Builds the criterion of the module docstring, a mean over dimensions, for `denoising` and `robust`.
+    """Builds the pseudo-Huber criterion, a mean over dimensions, for `denoising` and `robust`.
 
     Args:
         schedule: gives u, and the time of the VP process, at t.
@@ -59,11 +63,23 @@ def pseudo_huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
     Returns:
         (error [B, ...], t [B]) -> [B].
     """
+    # Equals 2 c (sqrt(e^2 + c^2) - c), without its cancellation where |e| << c.
+    return _criterion(schedule, c, lambda e, width: 2.0 * width * e**2 / (jnp.sqrt(e**2 + width**2) + width))
 
+
+def huber(schedule: Schedule, c: HuberSchedule) -> Criterion:
+    """Builds the Huber criterion, a mean over dimensions; arguments and result as for `pseudo_huber`."""
+
+    def loss(e, width):
+        inside = jnp.minimum(jnp.abs(e), width)
+        return inside * (2.0 * jnp.abs(e) - inside)
+
+    return _criterion(schedule, c, loss)
+
+
+def _criterion(schedule, c, loss):
     def criterion(error, t):
-        width = bcast(c(schedule.vp_time(t), schedule.noise_to_signal(t)), error)
-        # Equals 2 c (sqrt(e^2 + c^2) - c), without its cancellation where |e| << c.
-        huber = 2.0 * width * error**2 / (jnp.sqrt(error**2 + width**2) + width)
-        return jnp.mean(huber.reshape(huber.shape[0], -1), axis=-1)
+        losses = loss(error, bcast(c(schedule.vp_time(t), schedule.noise_to_signal(t)), error))
+        return jnp.mean(losses.reshape(losses.shape[0], -1), axis=-1)
 
     return criterion

@@ -44,6 +44,7 @@ def train(
     on_sample: Callable[[int, Any, Callable[[], None]], None] = lambda step, replicated, between: None,
     warm_start: Callable[[state.TrainState], state.TrainState] = lambda fresh: fresh,
     noise_std: Callable[[np.ndarray], np.ndarray] | None = None,
+    mask: Callable[[np.ndarray], np.ndarray] | None = None,
     pairs: Pairs | None = None,
 ) -> None:
     """Trains to `step_schedule.total` steps, from the newest checkpoint under `workdir` if there is one.
@@ -64,6 +65,7 @@ def train(
             checkpoint. It calls `between()` now and then, which raises KeyboardInterrupt once the run is to stop.
         warm_start: initial state -> the state from which a run without a checkpoint starts.
         noise_std: indices [n] -> std of the noise in these examples [n], which batches then hold.
+        mask: indices [n] -> masks of these examples [n, H, W, 1], which batches then hold.
         pairs: draws the examples of a batch with their times.
 
     Raises:
@@ -92,6 +94,7 @@ def train(
         process_count=jax.process_count(),
         flip=config.data.flip,
         noise_std=noise_std,
+        mask=mask,
         pairs=pairs,
     )
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)

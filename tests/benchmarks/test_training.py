@@ -26,6 +26,8 @@ def flops(config, shape=(8, 8, 1)):
     batch = {"examples": jax.ShapeDtypeStruct((1, config.train.batch_size, *shape), jnp.float32)}
     if objective_spec(config).needs_noise_std or objective_spec(config).by_level == "above":
         batch["noise_std"] = jax.ShapeDtypeStruct((1, config.train.batch_size), jnp.float32)
+    if objective_spec(config).needs_mask(config):
+        batch["mask"] = jax.ShapeDtypeStruct((1, config.train.batch_size, *shape[:2], 1), bool)
     return sum(
         share
         * parallel.parallel_train_step(experiment.steps[kind]).lower(run, jax.random.key(1), batch).cost_analysis()["flops"]

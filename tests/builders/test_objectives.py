@@ -61,6 +61,7 @@ def test_late_lazy_and_subsampled_penalties_cost_their_share(overrides, units):
         ("robust_adv", {}, 8),
         ("at_diff", {}, 9),
         ("at_diff", {"baselines.updates": 2}, 6),
+        ("gsure", {}, 6),
     ],
 )
 def test_the_units_of_the_cost_model(variant, overrides, units):
@@ -81,6 +82,8 @@ def test_evaluations_of_a_run_that_is_not_finished():
         ("at_diff", (100, 0, 1)),  # applies its objective in every step
         ("ddpm_ip", (100, 0, 1)),
         ("ambient_guess", (100, 0, 1)),
+        ("gsure", (100, 0, 1)),
+        ("ambient_mask", (100, 0, 1)),
     ],
 )
 def test_the_step_schedule_of_an_objective(variant, schedule):
@@ -89,7 +92,7 @@ def test_the_step_schedule_of_an_objective(variant, schedule):
 
 
 @pytest.mark.parametrize(
-    ("variant", "measured"), [("ddpm", 4000), ("pseudo_huber", 0), ("robust_adv", 0), ("robust_fast", 1000)]
+    ("variant", "measured"), [("ddpm", 4000), ("pseudo_huber", 0), ("huber", 0), ("robust_adv", 0), ("robust_fast", 1000)]
 )
 def test_the_noise_floor_is_measured_by_the_square_alone(variant, measured):
     config = resolve(plane3d.get_config(variant))
@@ -146,6 +149,12 @@ def test_the_lowest_noise_of_an_ambient_objective_is_the_margin_above_what_it_as
         ("pseudo_huber", "baselines.huber_c", 0.0, r"^config\.baselines: .*c0.*0"),
         ("at_diff", "baselines.max_norm", 0.0, r"^config\.objective=at_diff: .*max_norm.*0"),
         ("ambient_guess", "baselines.margin", 0.0, r"^config\.objective=ambient_guess: .*margin.*0"),
+        (
+            "gsure",
+            "baselines.guess",
+            1e5,
+            r"^config\.objective=gsure: noise_std=10000 is not below .*15\d: lower",
+        ),
         ("robust_adv", "robust.lam", -0.3, r"^config\.robust: .*lam.*-0\.3"),
     ],
 )

@@ -24,7 +24,7 @@ from configs import default, digits, plane3d
             "config.objective=equivariance|invariance|jvp",
             "config.objective=ambient_oracle",
         ),
-        ("robust_adv", "baselines.huber_c", "config.criterion=pseudo_huber", "config.criterion=square"),
+        ("robust_adv", "baselines.huber_c", "config.criterion=pseudo_huber|huber", "config.criterion=square"),
         ("ddpm", "network.heads", "config.network.kind=unet", "config.network.kind=mlp"),
         ("ddpm", "data.jpeg_quality", "config.data.corruptions=jpeg", r"config.data.corruptions=('gaussian',)"),
         ("ddpm", "poison.radius", "--mode=poison", "--mode=train"),

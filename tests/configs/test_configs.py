@@ -61,7 +61,7 @@ def first_steps(config):
     before = jax.device_get(parallel.first_replica(run.params))
     step = parallel.parallel_train_step(experiment.steps[config.objective != "denoising"])
     # The learning rate warms up from zero.
-    source = BatchSource(data.train, 8, seed=0, noise_std=teaching.noise_std, pairs=teaching.pairs)
+    source = BatchSource(data.train, 8, seed=0, **teaching.of_batches())
     for batch in parallel.shard(iter([source[0]] * 4)):
         run, metrics = step(run, jax.random.key(1), batch)
     after, metrics = jax.device_get(parallel.first_replica((run.params, metrics)))
@@ -72,7 +72,11 @@ def first_steps(config):
 
 # Every variant takes its steps on points, and every config with the fullest objective. On images the variants with code of
 # their own do; all of them are traced there for their cost (tests/benchmarks/test_training.py).
-STEPPED = {"plane3d": tuple(VARIANTS), "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle")}
+IMAGES_ONLY = {"ambient_mask"}
+STEPPED = {
+    "plane3d": tuple(variant for variant in VARIANTS if variant not in IMAGES_ONLY),
+    "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "ambient_mask"),
+}
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
@@ -83,6 +87,8 @@ PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "rob
 def test_a_config_with_a_variant_takes_a_step(name, variant):
     config = shrink(load(name, variant))
     assert config.variant == variant
+    if variant in IMAGES_ONLY:
+        config.data.corruptions = ("gaussian", "missing_pixels")
     metrics, moved = first_steps(config)
     parts = [value for part, value in metrics.items() if part in ("denoising", "penalty")]
     assert metrics["loss"] == pytest.approx(sum(parts), rel=1e-5)
@@ -102,6 +108,10 @@ def shape_of(config):
 def test_every_config_builds_with_every_variant(name):
     for variant in VARIANTS:
         config = resolve(shrink(load(name, variant)))
+        if variant in IMAGES_ONLY and len(shape_of(config)) != 3:
+            with pytest.raises(UserError, match=rf"config\.objective={variant} needs images, and data\.source=\w+ has none"):
+                build_experiment(config, shape_of(config))
+            continue
         experiment = build_experiment(config, shape_of(config))
         assert experiment.step_schedule.total == config.train.steps
         assert ({*experiment.step_schedule.shares()} == {False}) == (config.objective == "denoising")
@@ -142,6 +152,7 @@ def test_the_step_of_cifar10_at_its_true_size():
     "overrides",
     [
         {"robust.radius": "noise_units", "robust.ball": "l2", "robust.maximize": "residual", "robust.attack_steps": 3},
+        {"robust.target_shift": "state_units", "robust.maximize": "residual"},
         {"robust.radius": "constant", "robust.random_start": True, "diffusion.schedule": "vp_cosine"},
         {"diffusion.grid_steps": 0, "diffusion.prediction": "v", "train.decay": "constant"},
         {"diffusion.prediction": "x0", "network.dtype": "bfloat16"},

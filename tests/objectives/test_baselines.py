@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import optimize
 
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, edm
@@ -13,7 +14,7 @@ from advdiff_jax.objectives import pseudo_huber, weights
 from advdiff_jax.objectives.ambient import ambient
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
-from advdiff_jax.objectives.denoising import add_noise, denoising
+from advdiff_jax.objectives.denoising import add_noise, denoising, square
 from advdiff_jax.objectives.jvp import jvp
 from advdiff_jax.objectives.robust import robust
 from advdiff_jax.perturbation import radius
@@ -175,6 +176,31 @@ def test_pseudo_huber_is_quadratic_then_linear_and_as_written():
         np.testing.assert_allclose(run(c), expected, rtol=1e-4)
     with pytest.raises(ValueError, match="c0 must be positive"):
         pseudo_huber.exponential(0.0)
+
+
+def test_huber_is_the_square_inside_and_linear_outside():
+    error, t = jnp.array([[0.0, 0.5, -1.0], [3.0, -3.0, 0.0]]), jnp.array([0.2, 0.9])
+    found = pseudo_huber.huber(SCHEDULE, pseudo_huber.constant(1.0))(error, t)
+    np.testing.assert_allclose(found, [(0.25 + 1.0) / 3.0, (5.0 + 5.0) / 3.0], rtol=1e-6)
+    doubled = 2.0 * optax.losses.huber_loss(error, delta=0.3)
+    found = pseudo_huber.huber(SCHEDULE, pseudo_huber.constant(0.3))(error, t)
+    np.testing.assert_allclose(found, jnp.mean(doubled, axis=1), rtol=1e-6)
+
+
+def test_huber_bounds_the_pull_of_outliers():
+    """A share p at a distance pulls the best constant by p c / (1 - p), and by p times the distance under the square."""
+    share, far, width, n = 0.1, 5.0, 0.5, 1000
+    x0 = jnp.where(jnp.arange(n) < share * n, far, 0.0)[:, None]
+    keys, t = jax.random.split(jax.random.key(13), n), jnp.full(n, 0.5)
+
+    def best(criterion):
+        objective = denoising(SCHEDULE, PREDICTIONS["x0"], criterion=criterion)
+        slope = jax.jit(jax.grad(lambda b: jnp.mean(objective(lambda x, t: jnp.full_like(x, b), keys, x0, t)[0])))
+        return optimize.brentq(lambda b: float(slope(b)), 0.0, far, xtol=1e-6)
+
+    huber = pseudo_huber.huber(SCHEDULE, pseudo_huber.constant(width))
+    assert best(huber) == pytest.approx(share * width / (1.0 - share), rel=1e-3)
+    assert best(square) == pytest.approx(share * far, rel=1e-3)
 
 
 # --- JVP --------------------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advdiff_jax.diffusion.gain import SLOPES
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs
 from advdiff_jax.objectives import weights
-from advdiff_jax.objectives.controls import shift_of_x0
-from advdiff_jax.objectives.robust import robust
+from advdiff_jax.objectives.controls import shift_of_state, shift_of_x0
+from advdiff_jax.objectives.robust import robust, shift_of_eps
 from advdiff_jax.perturbation import radius
 from advdiff_jax.perturbation.adversarial import adversarial
 from advdiff_jax.perturbation.ball import LINF
@@ -22,10 +23,10 @@ PREDICTIONS = PARAMETERIZATIONS | {"edm": edm(0.3)}
 STD = 0.3
 
 
-def _best_slope(schedule, parameterization, perturb, weight, u, n=40_000):
+def _best_slope(schedule, parameterization, perturb, weight, u, n=40_000, shift_of=shift_of_eps):
     """Finds the slope that minimises the objective at one noise level: a parabola through three values."""
     t = schedule.time(jnp.full((n,), u))
-    objective = robust(schedule, parameterization, radius.state_units(), perturb, weight)
+    objective = robust(schedule, parameterization, radius.state_units(), perturb, weight, shift_of=shift_of)
     keys = jax.random.split(jax.random.key(0), n)
     x0 = STD * jax.random.normal(jax.random.key(1), (n, 1))
 
@@ -53,6 +54,19 @@ def test_kappa_is_that_of_the_closed_form(process, prediction):
     variance = STD**2 / (1.0 + kappa)
     found = _best_slope(ALL[process], PREDICTIONS[prediction], random(LINF), weights.paper(0.3), u)
     assert found == pytest.approx(variance / (variance + u**2), rel=0.02)
+
+
+@pytest.mark.parametrize(("process", "prediction"), [("vp_linear", "eps"), ("edm", "v")])
+def test_the_literal_reading_of_equation_9_has_its_closed_form(process, prediction):
+    """State and target move by delta: a = (sigma + lambda m) / (alpha^2 s^2 + sigma^2 + lambda m) in the VP process."""
+    u = 0.7
+    alpha, sigma = np.array([1.0, u]) / np.hypot(u, 1.0)
+    r = sigma**2 + 8 / 255
+    lam_m = 0.3 * np.sqrt(3.0) / r * r**2 / 3.0
+    a = (sigma + lam_m) / (alpha**2 * STD**2 + sigma**2 + lam_m)
+    assert SLOPES["neither"](u**2, STD**2, lam_m / sigma**2) == pytest.approx(sigma * a)
+    found = _best_slope(ALL[process], PREDICTIONS[prediction], random(LINF), weights.paper(0.3), u, shift_of=shift_of_state)
+    assert found == pytest.approx(1.0 - sigma * a, rel=0.03)
 
 
 @pytest.mark.parametrize("process", ["vp_linear", "edm"])
