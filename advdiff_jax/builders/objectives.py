@@ -10,6 +10,7 @@ import ml_collections
 
 from advdiff_jax.builders import closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
+from advdiff_jax.builders.criteria import build_criterion
 from advdiff_jax.builders.data import least_noise_std
 from advdiff_jax.builders.levels import lowest_level
 from advdiff_jax.builders.masks import has_mask
@@ -17,37 +18,18 @@ from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RA
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
 from advdiff_jax.errors import InvalidArgument, UserError
-from advdiff_jax.objectives import gsure, pseudo_huber
+from advdiff_jax.objectives import gsure
 from advdiff_jax.objectives.ambient import ambient
 from advdiff_jax.objectives.ambient_mask import ambient_mask
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
-from advdiff_jax.objectives.denoising import Criterion, VarianceLoss, denoising, no_variance, square
+from advdiff_jax.objectives.denoising import VarianceLoss, denoising, no_variance, square
 from advdiff_jax.objectives.jvp import jvp
 from advdiff_jax.objectives.robust import robust
 from advdiff_jax.objectives.subsample import one_per_group
 from advdiff_jax.objectives.variational import variational
 from advdiff_jax.training.free_adversarial import make_ascent, make_free_step
 from advdiff_jax.training.step import make_train_step
-
-HUBER_SCHEDULES = {
-    "constant": Choice(lambda c: pseudo_huber.constant(c.huber_c)),
-    "exponential": Choice(lambda c: pseudo_huber.exponential(c.huber_c)),
-    "snr": Choice(lambda c: pseudo_huber.snr(c.huber_c)),
-}
-
-_HUBER = ("baselines.huber_schedule", "baselines.huber_c")
-
-CRITERIA = {
-    "square": Choice(lambda c, schedule: square),
-    "pseudo_huber": Choice(
-        lambda c, schedule: pseudo_huber.pseudo_huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")),
-        reads=_HUBER,
-    ),
-    "huber": Choice(
-        lambda c, schedule: pseudo_huber.huber(schedule, build(HUBER_SCHEDULES, c, "baselines.huber_schedule")), reads=_HUBER
-    ),
-}
 
 # (section `baselines`, std of the noise) -> factor of GSURE's divergence.
 STEIN = {
@@ -103,11 +85,6 @@ class ObjectiveSpec(NamedTuple):
     updates: Callable[[ml_collections.ConfigDict], int] = lambda config: 1
     make_step: Callable = lambda config, objective_at, **arguments: make_train_step(objective_at=objective_at, **arguments)
     invariant: Callable[[ml_collections.ConfigDict], str] | None = None
-
-
-def build_criterion(config: ml_collections.ConfigDict, process: Process) -> Criterion:
-    """Builds the criterion of the denoising error."""
-    return build(CRITERIA, config, "criterion", process.schedule)
 
 
 def build_variance_loss(config: ml_collections.ConfigDict, process: Process) -> VarianceLoss:

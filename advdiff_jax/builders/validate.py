@@ -13,12 +13,13 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import attack, pretrained
+from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.metrics import METRICS
-from advdiff_jax.builders.objectives import CRITERIA, HUBER_SCHEDULES, OBJECTIVES, STEIN, VARIANCES, objective_spec
+from advdiff_jax.builders.objectives import OBJECTIVES, STEIN, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
