@@ -39,12 +39,16 @@ def describe(levels: NoiseLevels) -> str:
 def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path | None = None) -> NoiseLevels:
     """Reads the levels of `noise.file`, or those that the run in `folder` has measured; measures them if there are none.
 
-    The folder keeps what a run trains with.
+    The folder keeps what a run trains with. With a folder every process must call this.
 
     Raises:
         UserError: the file is of another data set, or the examples hold numbers that are not finite.
     """
-    path = pathlib.Path(config.noise.file) if config.noise.file else folder and folder / FILE
+    kept = folder and folder / FILE
+    path = pathlib.Path(config.noise.file) if config.noise.file else kept
+    if kept and jax.process_index() > 0:  # all processes train with what the first one finds
+        parallel.barrier("levels measured")
+        return measure.load(kept)
     with as_user_error("config.noise"):
         is_there = config.noise.file or (path and path.exists())
         found = measure.load(path) if is_there else measure.measure(data.train, config.seed)
@@ -53,8 +57,9 @@ def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.
             f"{path} has the noise of {len(found.std):,} examples, and the training set has {len(data.train):,}: write it "
             "again with --mode=noise"
         )
-    if folder and jax.process_index() == 0:
-        measure.save(folder / FILE, found)
+    if kept:
+        measure.save(kept, found)
+        parallel.barrier("levels measured")
     return found
 
 
@@ -84,7 +89,6 @@ def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path
     if config.sampling.final_denoise == MEASURED:
         is_new = not (folder / FILE).exists()
         found = build_levels(config, data, folder)
-        parallel.barrier("levels measured")
         if is_new:
             log.info("%s", describe(found))
         log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", common_level(found))

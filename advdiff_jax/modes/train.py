@@ -59,7 +59,6 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             log.info("%s: %s", title, _describe(config, experiment))
         if by_level:
             teaching = build_teaching(config, data, folder)
-            parallel.barrier("levels measured")
             log.info("%s: %s", title, levels.describe(teaching.levels))
         config = levels.measured(config, data, folder)
         if config.noise.file:
