@@ -30,9 +30,10 @@ def describe(levels: NoiseLevels) -> str:
     if not len(noisy):
         return f"noise of {count:,} examples, by the data alone: {levels.words}"
     low, middle, high = np.quantile(noisy, [0.05, 0.5, 0.95])
+    spread = "the same for all" if high < 1.02 * low else f"most between {low:.3g} and {high:.3g}"
     return (
-        f"noise of {count:,} examples, by the data alone: {len(noisy) / count:.1%} are noisy, std {middle:.3g} (most between "
-        f"{low:.3g} and {high:.3g}, each within {levels.error:.0%}); {levels.words}"
+        f"noise of {count:,} examples, by the data alone: {len(noisy) / count:.1%} are noisy, std {middle:.3g}, {spread} (one "
+        f"reading errs by {levels.error:.0%}); {levels.words}"
     )
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from skimage.metrics import structural_similarity
-from skimage.restoration import denoise_nl_means
 
 from advdiff_jax import rng
 from advdiff_jax.diffusion.schedules import Schedule
@@ -51,6 +49,8 @@ def nl_means(y: np.ndarray) -> np.ndarray:
 
     The filter strength is 0.8 times that level, scikit-image's advice for its fast mode.
     """
+    from skimage.restoration import denoise_nl_means  # a second of every start
+
     levels = noise_levels.by_wavelets(y)
     settings = {"patch_size": 5, "patch_distance": 6, "channel_axis": -1}
     # It drops the axis of a single channel.
@@ -70,6 +70,8 @@ def quality(images: np.ndarray, clean: np.ndarray, perceptual: Callable | None =
     Returns:
         `psnr` in dB, `ssim` of images of at least 7 x 7 pixels, and `lpips`.
     """
+    from skimage.metrics import structural_similarity  # a second of every start
+
     error = np.mean((images - clean).reshape(len(clean), -1).astype(np.float64) ** 2, axis=1)
     found = {"psnr": float(np.mean(10.0 * np.log10(WIDTH**2 / error)))}
     if min(clean.shape[1:3]) >= WINDOW:

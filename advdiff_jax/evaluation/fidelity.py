@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import pairwise_distances_chunked
-from sklearn.neighbors import NearestNeighbors
 
 from advdiff_jax.errors import InvalidArgument
 
@@ -162,6 +160,8 @@ def neighbourhoods(samples: np.ndarray, reference: np.ndarray, nearest_k: int) -
     Raises:
         InvalidArgument: one of the sets has no k-th neighbour.
     """
+    from sklearn.metrics import pairwise_distances_chunked  # a second of every start
+
     if min(len(samples), len(reference)) <= nearest_k:
         raise InvalidArgument(f"nearest_k={nearest_k} needs more examples than that, got {len(samples)} and {len(reference)}")
     x, y = (one.astype(np.float64) for one in (samples, reference))
@@ -178,6 +178,8 @@ def neighbourhoods(samples: np.ndarray, reference: np.ndarray, nearest_k: int) -
 
 
 def _radii(x, k):
+    from sklearn.neighbors import NearestNeighbors  # a second of every start
+
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[0][:, -1]
 
 

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from matplotlib.figure import Figure
-from sklearn.neighbors import NearestNeighbors
 
 from advdiff_jax.data.pixels import Examples, to_float
 from advdiff_jax.errors import InvalidArgument
@@ -64,6 +62,8 @@ def _two_nearest(flat, block, mirrored):
     """Returns the distances [N, 2] to the two nearest examples of a block, infinite where it has one."""
     points = np.concatenate([block, block[:, :, ::-1]]) if mirrored else block
     # Of three points at most two are versions of one example.
+    from sklearn.neighbors import NearestNeighbors  # a second of every start
+
     index = NearestNeighbors(n_neighbors=min(3, len(points))).fit(points.reshape(len(points), -1))
     distances, found = index.kneighbors(flat)
     other = np.where(found % len(block) != found[:, :1] % len(block), distances, np.inf).min(axis=1)
@@ -145,6 +145,8 @@ class Bound(NamedTuple):
 
         Their number is beta-binomial, because the chance given the bound has the distribution Beta(k, n + 1 - k).
         """
+        import scipy.stats  # a second of every start
+
         return float(scipy.stats.betabinom(total, self.rank, self.count + 1 - self.rank).sf(flagged - 1))
 
 

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from skimage.restoration import estimate_sigma
 
 from advdiff_jax import rng
 from advdiff_jax.diffusion.schedules import Schedule
@@ -30,6 +29,8 @@ COLOURS = ("#1f77b4", "#ff7f0e")
 
 def by_wavelets(images: np.ndarray) -> np.ndarray:
     """Estimates the standard deviation of the noise in images [N, H, W, C] by wavelets, averaged over channels: [N]."""
+    from skimage.restoration import estimate_sigma  # a second of every start
+
     return np.array([estimate_sigma(one, average_sigmas=True, channel_axis=-1) for one in images])
 
 

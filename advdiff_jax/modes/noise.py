@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SHOWN = 32  # examples in a picture
 QUANTILES = {"std": 0.5, "std_low": 0.05, "std_high": 0.95}
 MEANING = {
-    "examples": "training examples",
+    "examples": "training examples that are described",
     "clean_share": "share of them in which no noise is found",
     "std": "median std of the noise in the others, in the data's units (images: [-1, 1])",
     "std_low": "the same of the least noisy twentieth of them",
@@ -63,7 +63,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         report.Section("Levels", images=[report.image(out / "levels.png", _CAPTION, wide=True)]),
         *_shown(data, found, out),
         *_truth(config, data, found),
-        report.Section("Use it", pre=f"--config.noise.file={out / levels.FILE}"),
+        report.Section("Use it", f"Train by these levels: --config.noise.file={out / levels.FILE}"),
     ]
     title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
     report.write_report(out / "report.html", title, summary_words, sections)
@@ -139,12 +139,14 @@ def _shown(data, found, out):
 
 
 def _truth(config, data: Data, found):
-    if not config.data.corruptions or config.data.fraction == 0.0 or len(data.diagnosed) < len(data.train):
+    if not config.data.corruptions or config.data.fraction == 0.0:
         return []
+    rows = data.diagnosed
     try:
-        std = build_noise_std(config, data)(np.arange(len(data.train)))
+        std = build_noise_std(config, data)(rows)
     except UserError:  # another corruption than noise has no std
         std = None
-    numbers = compared(found, data.is_corrupted, std)
+    seen = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])
+    numbers = {"examples": len(rows), **compared(seen, data.is_corrupted, std)}
     text = "This config corrupts the data itself. The measurement does not see these numbers."
     return [report.Section("Beside the truth", text, report.numbers_table(numbers, MEANING.__getitem__))]

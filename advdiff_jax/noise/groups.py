@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
-import scipy.stats
+import scipy.special
 
 from advdiff_jax.noise.quiet import Reading
 
@@ -65,7 +65,7 @@ def split(reading: Reading, least: float, error: float, is_tiny: bool = False) -
 def _is_surface(levels, lower, threshold, least):
     """Says whether more points lie at zero than the noise of the others puts there."""
     std = np.sqrt(np.mean(levels[~lower] ** 2))
-    expected = np.sum(~lower) * (2.0 * scipy.stats.norm.cdf(threshold / std) - 1.0)
+    expected = np.sum(~lower) * (2.0 * scipy.special.ndtr(threshold / std) - 1.0)
     return np.median(levels[lower]) <= 3.0 * least and np.sum(lower) > 2.0 * expected
 
 

@@ -13,7 +13,7 @@ limits of a file, black and white, hold half of the noise or none; `planted` fin
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from advdiff_jax.data.pixels import Examples, evenly_spaced_indices, to_float
 
@@ -150,4 +150,4 @@ def _level(filters, x):
         return np.sqrt(np.mean(responses**2, axis=1))
     responses = np.tensordot(_patches(x, filters.weights.shape[-1]), filters.weights, axes=((3, 4, 5), (1, 2, 3)))
     magnitudes = np.abs(responses - filters.means).reshape(len(x), -1)
-    return np.quantile(magnitudes, QUANTILE, axis=1) / scipy.stats.norm.ppf(0.5 + 0.5 * QUANTILE)
+    return np.quantile(magnitudes, QUANTILE, axis=1) / scipy.special.ndtri(0.5 + 0.5 * QUANTILE)

@@ -1,6 +1,5 @@
 """The adaptive solver against the closed form of a Gaussian's flow."""
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +30,7 @@ def test_the_path_follows_the_marginals():
         variance = 0.25 * alpha**2 + sigma**2
         return sde.velocity(schedule, Denoised(0.25 * alpha * y / variance, sigma * y / variance), t)
 
-    saveat = diffrax.SaveAt(ts=jnp.asarray(times))
-    states = jax.jit(lambda y: ode.solve(field, y, 1.0, schedule.t_min, 1e-5, 1e-5, saveat))(jnp.ones(1))
+    at = jax.jit(jax.vmap(lambda end: ode.solve(field, jnp.ones(1), 1.0, end, 1e-5, 1e-5)))
+    states = at(jnp.asarray(times))
     std = np.hypot(0.5 * schedule.alpha(times), schedule.sigma(times))
     np.testing.assert_allclose(states[:, 0], std / std[0], atol=1e-3)
