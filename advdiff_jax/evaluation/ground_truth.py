@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import ot
 
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation.score_field import Field
@@ -30,6 +29,8 @@ def plane(samples: np.ndarray, clean: np.ndarray, basis: np.ndarray) -> dict[str
 
 def wasserstein2(a: np.ndarray, b: np.ndarray) -> float:
     """Computes the exact 2-Wasserstein distance of equally weighted points [N, D] and [M, D] (POT's network simplex)."""
+    import ot  # two seconds of every start
+
     cost = ot.dist(a.astype(np.float64), b.astype(np.float64))
     return float(np.sqrt(ot.emd2([], [], cost, numItermax=10_000_000)))
 
