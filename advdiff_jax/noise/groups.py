@@ -18,7 +18,7 @@ import scipy.special
 from advdiff_jax.noise.quiet import Reading
 
 WHITE = 0.3  # largest median of |whiteness| of a group of noisy examples; photographs and clothes have 0.4 and more
-DEPTH = 0.5  # of the valley between two modes: its density over that of the lower mode
+DEPTH = 0.75  # of the valley between two modes: its density over that of the lower mode
 FEWEST, SHARE = 8, 0.01  # members of a group, at least, and their share of all
 
 
