@@ -55,7 +55,7 @@ def test_every_mode_has_a_file_with_what_its_spec_says():
         assert modes.load(name).__module__ == f"advdiff_jax.modes.{name}"
         if spec.joint:
             assert modes.load_joint(name).__module__ == f"advdiff_jax.modes.{name}"
-    assert {*modes.PREVIEWS} == {"preview", "poison", "gain", "inspect", "compare", "reference"}
+    assert {*modes.PREVIEWS} == {"preview", "poison", "gain", "inspect", "compare", "reference", "noise"}
 
 
 def test_a_run_on_files_reaches_its_report(finished):
