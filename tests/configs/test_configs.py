@@ -70,19 +70,21 @@ def first_steps(config):
     return metrics, max(jax.tree.leaves(moved)) / rate
 
 
-# Every variant takes its steps on points, and every config with the fullest objective. On images the variants with code of
-# their own do; all of them are traced there for their cost (tests/benchmarks/test_training.py).
+# Every variant takes its steps on points. On images the variants with code of their own do; all of them are traced there for
+# their cost (tests/benchmarks/test_training.py). Of the configs of images, shrunk, these differ by more than numbers: without
+# and with dropout, linear and cosine schedule. The others are traced with the fullest objective.
 IMAGES_ONLY = {"ambient_mask"}
 STEPPED = {
     "plane3d": tuple(variant for variant in VARIANTS if variant not in IMAGES_ONLY),
     "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "ambient_mask"),
+    **{name: ("robust_adv",) for name in ("cifar10", "gaussian", "mixture")},
 }
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
 
 @pytest.mark.parametrize(
     ("name", "variant"),
-    [(name, variant) for name in CONFIGS for variant in STEPPED.get(name, ("robust_adv",))],
+    [(name, variant) for name, variants in STEPPED.items() for variant in variants],
 )
 def test_a_config_with_a_variant_takes_a_step(name, variant):
     config = shrink(load(name, variant))
@@ -138,7 +140,17 @@ def test_the_step_of_cifar10_at_its_true_size():
     params = jax.eval_shape(build_experiment(resolve(config), shape).init, jax.random.key(0))
     assert 50e6 < sum(leaf.size for leaf in jax.tree.leaves(params)) < 55e6
     config.network.res_blocks = 1
-    config = resolve(config)
+    check_trace(resolve(config), shape)
+
+
+@pytest.mark.parametrize("name", sorted({*CONFIGS} - {*STEPPED}))
+def test_the_step_of_a_config_with_the_fullest_objective_is_traced(name):
+    config = resolve(shrink(load(name, "robust_adv")))
+    check_trace(config, build_data(config).train.shape[1:])
+
+
+def check_trace(config, shape):
+    """Traces a step on 8 devices: it keeps the shapes and types of its state, and has a penalty."""
     experiment = build_experiment(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
     run = jax.tree.map(lambda x: jax.ShapeDtypeStruct((8, *x.shape), x.dtype), fresh)

@@ -14,7 +14,8 @@ from configs import digits
 
 def config_of(variant, **values):
     config = digits.get_config(f"{variant},tiny")
-    config.update_from_flattened_dict({"evaluation.metrics": ("noise_energy",), "evaluation.diagnostics": (), **values})
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "attention_resolutions": ()})
+    config.update_from_flattened_dict({"data.num_workers": 0, "evaluation.metrics": (), "evaluation.diagnostics": (), **values})
     return resolve(config, [], MODES)
 
 
