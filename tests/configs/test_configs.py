@@ -77,7 +77,7 @@ IMAGES_ONLY = {"ambient_mask"}
 STEPPED = {
     "plane3d": tuple(variant for variant in VARIANTS if variant not in IMAGES_ONLY),
     "digits": ("robust_adv", "jvp", "at_diff", "ambient_oracle", "ambient_mask"),
-    **{name: ("robust_adv",) for name in ("cifar10", "gaussian", "mixture")},
+    **dict.fromkeys(("cifar10", "gaussian", "mixture"), ("robust_adv",)),
 }
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
 
