@@ -302,6 +302,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
     # 5: half of what a noisy example says of the signal is lost at 5 s, and clipped noise has a mean, which large levels hide.
     noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s; 1.05 without clean examples
+    # by the data, and by the model as trained until then: in small images it sees what the data alone do not tell
+    noise.again = 0.5  # ambient_blind, discard_blind: share of the steps after which the noise is measured again; 0: never
 
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()

@@ -2,17 +2,20 @@
 
 import logging
 import pathlib
+from collections.abc import Callable
 
 import jax
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders import model_reading
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.data.pairs import Pairs
+from advdiff_jax.diffusion.model import Model
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.errors import UserError
-from advdiff_jax.noise import measure
+from advdiff_jax.noise import measure, quiet
 from advdiff_jax.noise.measure import NoiseLevels
 from advdiff_jax.training import parallel
 
@@ -28,11 +31,11 @@ def describe(levels: NoiseLevels) -> str:
     """Says in one line what was found."""
     noisy, count = levels.std[~levels.is_clean], len(levels.std)
     if not len(noisy):
-        return f"noise of {count:,} examples, by the data alone: {levels.words}"
+        return f"noise of {count:,} examples: {levels.words}"
     low, middle, high = np.quantile(noisy, [0.05, 0.5, 0.95])
     spread = "the same for all" if high < 1.02 * low else f"most between {low:.3g} and {high:.3g}"
     return (
-        f"noise of {count:,} examples, by the data alone: {len(noisy) / count:.1%} are noisy, std {middle:.3g}, {spread} (one "
+        f"noise of {count:,} examples: {len(noisy) / count:.1%} are noisy, std {middle:.3g}, {spread} (one "
         f"reading errs by {levels.error:.0%}); {levels.words}"
     )
 
@@ -62,6 +65,35 @@ def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.
         measure.save(kept, found)
         parallel.barrier("levels measured")
     return found
+
+
+def step_of_again(config: ml_collections.ConfigDict, data: Data) -> int:
+    """Returns the step at which a run measures again, with its model's help.
+
+    0: never, as where `noise.file` gives the levels, or where an example has too few numbers for a level of its own.
+    """
+    is_read = not (config.noise.file or quiet.is_tiny(data.train.shape[1:]))
+    return int(config.noise.again * config.train.steps) if is_read else 0
+
+
+def measure_again(
+    config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path, build_model: Callable[[], Model], step: int
+) -> None:
+    """Replaces the levels that the run in `folder` keeps by those that its model of this step reads too.
+
+    Every process must call this; the first one measures.
+    """
+    if jax.process_index() == 0:
+        shape = data.train.shape[1:]
+        reader = model_reading.build_reader(build_model(), shape, config.seed)
+        found = measure.measure(data.train, config.seed, model_reading.read_all(reader, data.train))
+        measure.save(folder / FILE, found._replace(step=step))
+        log.info(
+            "step %s: measured again with the model's help, for %s network evaluations",
+            f"{step:,}",
+            f"{model_reading.cost(len(data.train), shape):,}",
+        )
+    parallel.barrier("levels measured again")
 
 
 def common_level(levels: NoiseLevels) -> float:

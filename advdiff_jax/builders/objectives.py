@@ -211,7 +211,7 @@ def _penalty_cost(config):
     return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
 
 
-_LEVELS = ("noise.file", "noise.margin")
+_LEVELS = ("noise.file", "noise.margin", "noise.again")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
@@ -269,7 +269,7 @@ OBJECTIVES = {
         lambda config, process, variance_loss, noise_floor: denoising(
             process.schedule, process.parameterization, variance_loss
         ),
-        reads=("noise.file",),
+        reads=("noise.file", "noise.again"),
         by_level="clean",
     ),
     "gsure": ObjectiveSpec(

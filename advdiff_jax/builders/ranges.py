@@ -103,6 +103,7 @@ RANGES = {
     "baselines.further": "(0, 1)",
     "baselines.stein_scale": _AMOUNT,
     "noise.margin": "[1.05, inf)",
+    "noise.again": "[0, 1)",
     "train.steps": _COUNT,
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,

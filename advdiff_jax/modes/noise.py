@@ -1,4 +1,4 @@
-"""`--mode=noise`: measures the noise of every training example, given the data alone, and shows it."""
+"""`--mode=noise`: measures the noise of every training example, by the data and by a model if there is one, and shows it."""
 
 import logging
 import pathlib
@@ -8,15 +8,18 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, model_reading
 from advdiff_jax.builders.data import Data, build_data, build_noise_std
+from advdiff_jax.builders.experiment import build_experiment, sampling_params
+from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import figures, report
-from advdiff_jax.noise import measure
+from advdiff_jax.noise import measure, quiet
 from advdiff_jax.noise.measure import NoiseLevels
 from advdiff_jax.training import parallel
+from advdiff_jax.training.checkpoint import has_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,9 @@ MEANING = {
 
 @parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """Writes noise.npz, noise.json and report.html to `folder`/noise; trains nothing, and claims no run.
+    """Writes noise.npz and report.html to `folder`/noise; trains nothing, and claims no run.
+
+    The data alone are read; and so are they by the model of the run in `folder`, or by that of `init_from`, if there is one.
 
     noise.npz holds the fields of `noise.measure.NoiseLevels`. Where the config itself corrupts the data, the report compares
     with the truth, which the measurement does not see.
@@ -49,11 +54,13 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         the report.
 
     Raises:
-        UserError: see `builders.data.build_data`, or an example holds numbers that are not finite.
+        UserError: see `builders.data.build_data` and `builders.pretrained.restore`, or an example holds numbers that are not
+            finite.
     """
     data, out = build_data(config), folder / "noise"
+    reader = _reader(config, data, folder)
     with as_user_error("config.data"):
-        found = measure.measure(data.train, config.seed)
+        found = measure.measure(data.train, config.seed, reader and model_reading.read_all(reader, data.train))
     measure.save(out / levels.FILE, found)
     words = levels.describe(found)
     log.info("%s", words)
@@ -68,6 +75,16 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
     report.write_report(out / "report.html", title, summary_words, sections)
     return out / "report.html"
+
+
+def _reader(config, data, folder):
+    """The reader of the model at hand; None: there is none, or the examples are too small to be read one by one."""
+    if not (has_checkpoint(folder) or config.init_from) or quiet.is_tiny(data.train.shape[1:]):
+        return None
+    experiment = build_experiment(config, data.train.shape[1:])
+    state = restore(config, experiment, folder).state
+    log.info("the model of %s reads the noise too", folder if has_checkpoint(folder) else config.init_from)
+    return model_reading.build_reader(experiment.model(sampling_params(config, state)), data.train.shape[1:], config.seed)
 
 
 _CAPTION = "Std of the noise in each example; in clean ones it is what the reading takes for noise."

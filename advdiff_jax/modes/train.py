@@ -1,6 +1,7 @@
 """`--mode=train`: trains or resumes a run, then samples, evaluates and writes the report."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import pathlib
@@ -48,27 +49,43 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
 
-    def on_sample(step, replicated, between):
-        params = sampling_params(config, replicated)
-        sample.draw(config, data, experiment, folder, step, params, between, config.train.sample_count)
-
     with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
         if jax.process_index() == 0:
             _check_data(config, data, folder)
             log.info("%s: %s", title, preview.describe(config, data))
             log.info("%s: %s", title, _describe(config, experiment))
         if by_level:
-            teaching = build_teaching(config, data, folder)
-            log.info("%s: %s", title, levels.describe(teaching.levels))
-        config = levels.measured(config, data, folder)
-        if config.noise.file:
-            experiment = build_experiment(config, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
+            teaching = _measured_teaching(config, data, folder, title)
+        config, opened = _fit(config, folder, data, experiment, teaching, start, title)
+        return evaluate.evaluate_run(config, folder, opened)
+
+
+def _measured_teaching(config, data, folder, title):
+    teaching = build_teaching(config, data, folder)
+    log.info("%s: %s", title, levels.describe(teaching.levels))
+    return teaching
+
+
+def _fit(config, folder, data, experiment, teaching, start, title):
+    """Trains, and measures again on the way if that is due; returns the config with what was measured, and the run."""
+
+    def located(experiment):
+        found = levels.measured(config, data, folder)
+        # Its sampler knows what was measured.
+        again = build_experiment(found, data.train.shape[1:], teaching.bank) if found.noise.file else experiment
+        return found, again
+
+    def fit(config, experiment, total):
+        def on_sample(step, replicated, between):
+            params = sampling_params(config, replicated)
+            sample.draw(config, data, experiment, folder, step, params, between, config.train.sample_count)
+
         loop.train(
             config,
             folder,
             data.train,
             experiment.init,
-            experiment.step_schedule,
+            dataclasses.replace(experiment.step_schedule, total=total),
             experiment.steps,
             experiment.optimizer,
             title,
@@ -76,8 +93,20 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             warm_start=start,
             **teaching.of_batches(),
         )
-        opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
-        return evaluate.evaluate_run(config, folder, opened)
+
+    found, experiment = located(experiment)
+    due = levels.step_of_again(config, data) if teaching.levels else 0
+    if due and teaching.levels.step < due:
+        fit(found, experiment, due)
+        levels.measure_again(config, data, folder, lambda: _model(found, experiment, folder), due)
+        teaching = _measured_teaching(config, data, folder, title)
+        found, experiment = located(experiment)
+    fit(found, experiment, experiment.step_schedule.total)
+    return found, sample.Opened(folder, data, experiment, restore(found, experiment, folder))
+
+
+def _model(config, experiment, folder):
+    return experiment.model(sampling_params(config, restore(config, experiment, folder).state))
 
 
 def _check_data(config, data, folder):

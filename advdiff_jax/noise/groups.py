@@ -18,6 +18,7 @@ import scipy.special
 from advdiff_jax.noise.quiet import Reading
 
 WHITE = 0.3  # largest median of |whiteness| of a group of noisy examples; photographs and clothes have 0.4 and more
+WHITER = 0.1  # a clean lower group is less white than the upper one by more than this
 DEPTH = 0.75  # of the valley between two modes: its density over that of the lower mode
 FEWEST, SHARE = 8, 0.01  # members of a group, at least, and their share of all
 
@@ -57,7 +58,8 @@ def split(reading: Reading, least: float, error: float, is_tiny: bool = False) -
     upper = logs > threshold
     if not _is_white(reading.whiteness[upper]):
         return Groups(np.ones(len(logs), bool), "nothing found: the examples that stand out are textured, not noisy")
-    if _is_noise(reading, ~upper, least):
+    bound = min(WHITE, WHITER + abs(np.median(reading.whiteness[upper])))
+    if _is_noise(reading, ~upper, least, bound):
         return Groups(np.zeros(len(logs), bool), "the levels form two groups, and both are white: no clean example")
     return Groups(~upper, "the levels form two groups, and the upper one is white")
 
@@ -69,13 +71,13 @@ def _is_surface(levels, lower, threshold, least):
     return np.median(levels[lower]) <= 3.0 * least and np.sum(lower) > 2.0 * expected
 
 
-def _is_white(whiteness):
-    return abs(np.median(whiteness)) < WHITE
+def _is_white(whiteness, bound=WHITE):
+    return abs(np.median(whiteness)) < bound
 
 
-def _is_noise(reading, members, least):
+def _is_noise(reading, members, least, bound=WHITE):
     """Says whether a group is white, above three times what rounding alone makes."""
-    return _is_white(reading.whiteness[members]) and np.median(reading.level[members]) > 3.0 * least
+    return _is_white(reading.whiteness[members], bound) and np.median(reading.level[members]) > 3.0 * least
 
 
 def _valley(logs, width):

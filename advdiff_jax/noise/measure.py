@@ -28,6 +28,7 @@ class NoiseLevels(NamedTuple):
         reading: of each example alone, calibrated, [N].
         whiteness: see `quiet.Reading`, [N].
         words: the verdict in one line.
+        step: of the run whose model read them too; 0: the data alone were read, or another model read them.
     """
 
     std: np.ndarray
@@ -36,35 +37,49 @@ class NoiseLevels(NamedTuple):
     reading: np.ndarray
     whiteness: np.ndarray
     words: str
+    step: int = 0
 
     def used(self) -> np.ndarray:
         """Returns the levels as training takes them: 0 in clean examples, [N] float32."""
         return np.where(self.is_clean, 0.0, self.std).astype(np.float32)
 
 
-Reader = Callable[[np.ndarray], np.ndarray]  # images as stored [n, ...] -> levels [n]
+Reader = Callable[[np.ndarray], np.ndarray]  # examples as stored [n, ...] -> readings that grow with their noise [n, R]
 
 
-def measure(examples: Examples, seed: int = 0, more: dict[str, Reader] | None = None) -> NoiseLevels:
+class Readings(NamedTuple):
+    """Further readings of a data set, beside those of the quiet directions.
+
+    Attributes:
+        of_examples: [N, R].
+        read: takes them of other examples, in which noise is planted.
+    """
+
+    of_examples: np.ndarray
+    read: Reader
+
+
+def measure(examples: Examples, seed: int = 0, further: Readings | None = None) -> NoiseLevels:
     """Measures the noise of each example.
 
     Args:
         examples: a data set [N, ...] of uint8 images, or of floats; read block by block.
         seed: of the planted noise.
-        more: further readings of images, which are combined with the first by their errors on planted noise, once clean
-            examples are found to plant it in.
+        further: readings that are combined with the first by their errors on planted noise, once clean examples are found to
+            plant it in; the groups are then split again.
 
     Raises:
         InvalidArgument: the examples hold numbers that are not finite.
     """
     _check_finite(examples)
-    filters = quiet.fit(examples)
-    readers = list((more or {}).values())
-    rows = [_read_block(filters, readers, examples[block], block) for block in _blocks(len(examples))]
-    readings, whiteness, limits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    reading = quiet.Reading(readings[:, 0], whiteness)
-    verdict = groups.split(reading, _least(examples), filters.relative_error, filters.is_tiny)
-    levels, error = _calibrated(examples, readers, readings, limits, verdict.is_clean, filters, seed)
+    filters, least, is_tiny = quiet.fit(examples), _least(examples), quiet.is_tiny(examples.shape[1:])
+    rows = [_read_block(filters, examples[block], block) for block in _blocks(len(examples))]
+    level, whiteness, limits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    verdict = groups.split(quiet.Reading(level, whiteness), least, filters.relative_error, is_tiny)
+    levels, error = _calibrated(examples, further, level, limits, verdict.is_clean, filters, seed)
+    if further and 0 < np.sum(verdict.is_clean) < len(levels):
+        again = groups.split(quiet.Reading(levels, whiteness), least, filters.relative_error, is_tiny)
+        verdict = again if 0 < np.sum(again.is_clean) < len(levels) else verdict
     std = _shrunk(levels, error, verdict.is_clean)
     return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words)
 
@@ -81,10 +96,10 @@ def _blocks(count):
     return [np.arange(i, min(i + quiet.BLOCK, count)) for i in range(0, count, quiet.BLOCK)]
 
 
-def _read_block(filters, readers, x, indices):
-    """Returns the levels by each reading [n, R], the whiteness [n] and the share of values at the limits [n]."""
+def _read_block(filters, x, indices):
+    """Returns the levels [n], the whiteness [n] and the share of values at the limits [n]."""
     own = quiet.read(filters, x, indices)
-    return np.stack([own.level, *(read(x) for read in readers)], axis=1), own.whiteness, planted.at_limits(x)
+    return own.level, own.whiteness, planted.at_limits(x)
 
 
 def _least(examples):
@@ -93,27 +108,28 @@ def _least(examples):
     return ROUNDING_OF_FLOATS * float(np.std(examples[evenly_spaced_indices(len(examples), CARRIERS)]))
 
 
-def _calibrated(examples, readers, readings, limits, is_clean, filters, seed):
+def _calibrated(examples, further, own, limits, is_clean, filters, seed):
     """Returns the calibrated levels [N] and their relative error."""
     clean = np.flatnonzero(is_clean)
-    if filters.is_tiny:
-        level = np.sqrt(np.mean(readings[~is_clean, 0] ** 2)) if not is_clean.all() else 0.0
-        return np.where(is_clean, readings[:, 0], level), float(1.0 / np.sqrt(2.0 * max(1, np.sum(~is_clean))))
+    if quiet.is_tiny(examples.shape[1:]):
+        level = np.sqrt(np.mean(own[~is_clean] ** 2)) if not is_clean.all() else 0.0
+        return np.where(is_clean, own, level), float(1.0 / np.sqrt(2.0 * max(1, np.sum(~is_clean))))
     if len(clean) >= FEWEST:
         carriers = to_float(examples[clean[evenly_spaced_indices(len(clean), CARRIERS)]])
     elif quiet.are_patches(examples.shape[1:]):
         # Smoothed carriers hold no content that another reading could mistake for noise, so the least mistaken stands alone.
-        readers = []
+        further = None
         carriers = planted.smoothed(to_float(examples[evenly_spaced_indices(len(examples), CARRIERS)]))
     else:
-        return readings[:, 0], filters.relative_error
+        return own, filters.relative_error
 
     def read(images):
-        blocks = _blocks(len(images))
-        return np.concatenate([_read_block(filters, readers, images[block], block)[0] for block in blocks])
+        level = np.concatenate([_read_block(filters, images[block], block)[0] for block in _blocks(len(images))])
+        return np.stack([level, *(further.read(images).T if further else ())], axis=1)
 
     calibration = planted.calibrate(read, carriers, examples.dtype, seed)
-    return planted.apply(calibration, readings[:, : 1 + len(readers)], limits), calibration.error
+    readings = np.stack([own, *(further.of_examples.T if further else ())], axis=1)
+    return planted.apply(calibration, readings, limits), calibration.error
 
 
 def _shrunk(levels, error, is_clean):
@@ -147,4 +163,4 @@ def load(path: pathlib.Path) -> NoiseLevels:
             found = {name: file[name] for name in NoiseLevels._fields}
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(f"{path} is no file of --mode=noise ({error}): write it again") from error
-    return NoiseLevels(**found | {"error": float(found["error"]), "words": str(found["words"])})
+    return NoiseLevels(**found | {"error": float(found["error"]), "words": str(found["words"]), "step": int(found["step"])})

@@ -66,12 +66,6 @@ class QuietFilters(NamedTuple):
     odd: Bank
 
     @property
-    def is_tiny(self) -> bool:
-        """Whether an example has too few numbers for a level of its own."""
-        weights = self.even.reading.weights
-        return weights.ndim == 2 and len(weights) < TINY
-
-    @property
     def relative_error(self) -> float:
         """Sampling error of a level of white noise, over the level; for patches the independent positions are unknown."""
         weights = self.even.reading.weights
@@ -95,6 +89,11 @@ def are_patches(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and min(shape[:2]) >= SMALLEST
 
 
+def is_tiny(shape: tuple[int, ...]) -> bool:
+    """Says whether examples of this shape have too few numbers for a level of their own."""
+    return not are_patches(shape) and _count(int(np.prod(shape))) < TINY
+
+
 def fit(examples: Examples) -> QuietFilters:
     """Finds the quiet directions of a data set [N, ...]."""
     indices = evenly_spaced_indices(len(examples), FITTED)
@@ -110,10 +109,15 @@ def fit(examples: Examples) -> QuietFilters:
 
 def _whole_directions(x):
     x = x.reshape(len(x), -1).astype(np.float64)
-    mean, count = x.mean(0), max(1, round(QUIET * x.shape[1]))
+    mean, count = x.mean(0), _count(x.shape[1])
     directions = np.linalg.eigh(np.cov((x - mean).T).reshape(x.shape[1], -1))[1].T  # rows, quietest first
     quiet, louder = (Filters(rows, rows @ mean) for rows in (directions[:count], directions[count : 2 * count]))
     return Bank(quiet, quiet, louder)
+
+
+def _count(dimension):
+    """Returns the number of quiet directions of a whole example."""
+    return max(1, round(QUIET * dimension))
 
 
 def _patch_directions(x, side):

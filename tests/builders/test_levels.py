@@ -11,7 +11,7 @@ from advdiff_jax.builders.teaching import build_teaching
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
 from advdiff_jax.noise import measure
-from configs import digits
+from configs import digits, plane3d
 
 
 def config_of(variant, **values):
@@ -57,6 +57,15 @@ def test_discarding_everything_is_refused():
     config = config_of("discard_blind")
     with pytest.raises(UserError, match=r"objective=discard_blind: no example may teach"):
         levels.build_pairs(config, build_process(config).schedule, NO_CLEAN, discard=True)
+
+
+def test_the_noise_is_measured_again_unless_the_user_gives_it_or_an_example_has_too_few_numbers():
+    config = config_of("ambient_blind", **{"train.steps": 101})
+    data = build_data(config)
+    assert levels.step_of_again(config, data) == 50
+    assert levels.step_of_again(config_of("ambient_blind", **{"noise.file": "given.npz"}), data) == 0
+    points = resolve(plane3d.get_config("ambient_blind"))
+    assert levels.step_of_again(points, build_data(points)) == 0
 
 
 def test_levels_are_measured_once_kept_with_the_run_and_refused_for_other_data(tmp_path):

@@ -47,6 +47,7 @@ def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time
     config = config_of("ambient_blind", **{"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30})
     train.run(config, tmp_path)
     assert "clean examples are too few" in caplog.text
+    assert measure.load(tmp_path / levels.FILE).step == 6  # measured again half way
     first = np.load(tmp_path / "samples" / "step_12.npy").copy()
     assert levels.lowest_level(levels.located(config, tmp_path)) == pytest.approx(1.05 * 0.2, rel=0.1)
     sample.run(config, tmp_path)

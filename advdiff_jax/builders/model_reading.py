@@ -1,0 +1,55 @@
+"""Config -> what a trained model reads of the noise in each example: how badly it predicts noise that is added."""
+
+import jax
+import numpy as np
+
+from advdiff_jax.data.pixels import Examples, to_float
+from advdiff_jax.diffusion.model import Model
+from advdiff_jax.evaluation import noise_levels
+from advdiff_jax.noise.measure import Reader, Readings
+
+LEVELS = (0.1, 0.2, 0.4)  # sigma / alpha at which noise is added
+DIMENSIONS = 1024  # dimensions x draws, at least: the sampling error of a reading falls with their square root
+BLOCK = 256  # examples at a time
+
+
+def draws_of(shape: tuple[int, ...]) -> int:
+    """Returns how many draws of noise each example of this shape needs at each level."""
+    return max(1, -(-DIMENSIONS // int(np.prod(shape))))
+
+
+def cost(count: int, shape: tuple[int, ...]) -> int:
+    """Returns the network evaluations that reading `count` examples of this shape takes."""
+    return count * len(LEVELS) * draws_of(shape)
+
+
+def build_reader(model: Model, shape: tuple[int, ...], seed: int) -> Reader:
+    """Builds the reader of a model: examples as stored [n, *shape] -> [n, levels].
+
+    A reading is u times the root mean square of eps_th - e, where e is added at the noise-to-signal ratio u. Of noise of std s,
+    where the content is resolved, it is s for a model of the clean law, and s u / sqrt(s^2 + u^2) for one that has learnt the
+    noise with the data.
+    """
+    draws = draws_of(shape)
+
+    @jax.jit
+    def missed(y):
+        keys = jax.random.split(jax.random.key(seed), BLOCK)
+        shares = [noise_levels.explained(model.schedule, model.denoise, keys, y, u, draws) for u in LEVELS]
+        return jax.numpy.stack([u * jax.numpy.sqrt(1.0 - q) for u, q in zip(LEVELS, shares, strict=True)], axis=1)
+
+    def read(examples):
+        parts = []
+        for start in range(0, len(examples), BLOCK):
+            part = to_float(examples[start : start + BLOCK])
+            padded = part[np.resize(np.arange(len(part)), BLOCK)]  # one shape is compiled
+            parts.append(np.asarray(missed(padded))[: len(part)])
+        return np.concatenate(parts)
+
+    return read
+
+
+def read_all(reader: Reader, examples: Examples) -> Readings:
+    """Reads a whole data set, block by block."""
+    blocks = [np.arange(i, min(i + BLOCK, len(examples))) for i in range(0, len(examples), BLOCK)]
+    return Readings(np.concatenate([reader(examples[block]) for block in blocks]), reader)
