@@ -352,6 +352,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # one of these
     sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
+    sampling.final_own = False  # final_denoise: from each sample its own level, as the same draws tell it, at most that std
     sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz
     sampling.batch_size = 2000  # samples drawn at once on each device
     sampling.seed = config.get_oneway_ref("seed")  # of the starts x_1 and the noise of the sampler

@@ -35,6 +35,11 @@ def example_keys(seed: int, count: int) -> jax.Array:
     return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(jnp.arange(count))
 
 
+def final_level(c: ml_collections.ConfigDict) -> float:
+    """Returns the noise-to-signal ratio of the final step, given the section `sampling`."""
+    return c.final_level or 0.5 * c.final_denoise
+
+
 def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callable:
     """Builds finish(predict, keys [B], samples [B, ...]) -> samples: the step of `sampling.final_denoise`, if there is one.
 
@@ -43,11 +48,11 @@ def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callabl
     c = config.sampling
     if c.final_denoise in (0.0, MEASURED):
         return lambda predict, keys, samples: samples
-    std, level = c.final_denoise, c.final_level or 0.5 * c.final_denoise
+    std, level = c.final_denoise, final_level(c)
 
     def finish(predict, keys, samples):
         denoise = process.denoiser(predict)
-        cleaned = final_denoise(process.schedule, denoise, keys, samples, std, level, c.final_draws)
+        cleaned = final_denoise(process.schedule, denoise, keys, samples, std, level, c.final_draws, c.final_own)
         return jnp.clip(cleaned, -c.clip, c.clip) if c.clip else cleaned
 
     return finish

@@ -8,6 +8,8 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax.builders.closed_form import ClosedForm
+from advdiff_jax.builders.draw import final_level
+from advdiff_jax.builders.levels import MEASURED
 from advdiff_jax.builders.objectives import OBJECTIVES, objective_spec
 from advdiff_jax.builders.process import SAMPLERS, build_sampler, build_schedule
 from advdiff_jax.builders.registry import lookup
@@ -15,6 +17,7 @@ from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.diffusion import gain
 from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import gain_figure
+from advdiff_jax.sampling.final import final_denoise
 
 # Points drawn to find the gain under a sampler: two, equal up to their sign, suffice for a deterministic one; 2,048 bring the
 # gain of a stochastic one within 1.6 %.
@@ -57,7 +60,8 @@ def gain_curve(closed_form: ClosedForm, stds: np.ndarray) -> np.ndarray:
 def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, stds: np.ndarray) -> np.ndarray | None:
     """Returns the gain of the same linear model under the config's own sampler, [S]; None where that is not linear.
 
-    Clipping is left out. All stds see the same draws, and the start has exactly the prior's standard deviation.
+    The final step at a given std is part of it, clipping is not. All stds see the same draws, and the start has exactly the
+    prior's standard deviation.
     """
     spec = lookup(SAMPLERS, config, "sampling.method")
     if not spec.linear:
@@ -76,7 +80,10 @@ def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, 
     def std_of_samples(std):
         # A sampler takes all points through the same times: kappa is computed for the first.
         denoise = gain.linear_model(lambda u: closed_form.at(u[:1]).kappa, schedule, std, closed_form.invariant)
-        return jnp.std(solve(denoise, keys, start))
+        samples, c = solve(denoise, keys, start), config.sampling
+        if c.final_denoise not in (0.0, MEASURED):
+            samples = final_denoise(schedule, denoise, keys, samples, c.final_denoise, final_level(c), c.final_draws)
+        return jnp.std(samples)
 
     return np.asarray(std_of_samples(jnp.asarray(stds, jnp.float32))) / stds
 

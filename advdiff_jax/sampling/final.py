@@ -7,17 +7,23 @@ noise of variance s^2 + u^2, and Tweedie's formula gives the mean of the clean x
 
 It is a posterior mean: detail is lost where noise and signal overlap. The factor multiplies the network's error, so u must
 not be much smaller than s. The mean over several e is taken.
+
+A sample may be cleaner than that. The same evaluations tell its own level: noise of std s_i leaves the share
+
+    q = 1 - mean_d (eps_th(z) - e)^2 = u^2 / (s_i^2 + u^2)
+
+of the added noise explained, so s_i = u sqrt(1 / q - 1), content that the model does not resolve included.
 """
 
 import jax
 import jax.numpy as jnp
 
 from advdiff_jax import rng
-from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 
 def final_denoise(
-    schedule: Schedule, denoise, keys: jax.Array, y: jax.Array, std: float, level: float, draws: int
+    schedule: Schedule, denoise, keys: jax.Array, y: jax.Array, std: float, level: float, draws: int, own: bool = False
 ) -> jax.Array:
     """Applies the module docstring's formula.
 
@@ -29,16 +35,23 @@ def final_denoise(
         std: s, the noise in the data that the model was trained on, in the data's units.
         level: u, a noise-to-signal ratio.
         draws: number of e.
+        own: each sample's s is its own s_i, at most `std`.
 
     Returns:
         means of the clean data, [B, ...].
     """
     t = jnp.full(y.shape[:1], schedule.time(jnp.asarray(level, jnp.float32)))
-    factor = (std**2 + level**2) / level**2
 
-    def add(total, i):
-        z = y + level * rng.normal(rng.fold_in(keys, i), y)
-        x0 = denoise(schedule.alpha(t[0]) * z, t).x0
-        return total + z + factor * (x0 - z), None
+    def add(totals, i):
+        e = rng.normal(rng.fold_in(keys, i), y)
+        z = y + level * e
+        found = denoise(schedule.alpha(t[0]) * z, t)
+        missed = jnp.mean((found.eps - e).reshape(len(y), -1) ** 2, axis=1)
+        return jax.tree.map(jnp.add, totals, (z, found.x0 - z, missed)), None
 
-    return jax.lax.scan(add, jnp.zeros_like(y), jnp.arange(draws))[0] / draws
+    start = jnp.zeros_like(y), jnp.zeros_like(y), jnp.zeros(len(y), y.dtype)
+    z, step, missed = jax.tree.map(lambda total: total / draws, jax.lax.scan(add, start, jnp.arange(draws))[0])
+    variance = std**2
+    if own:
+        variance = bcast(jnp.minimum(level**2 * missed / jnp.maximum(1.0 - missed, 1e-6), variance), y)
+    return z + (variance + level**2) / level**2 * step

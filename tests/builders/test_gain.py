@@ -185,3 +185,13 @@ def test_the_dimension_of_the_data_is_read_for_the_l2_ball_alone():
     config.robust.ball = "l2"
     with pytest.raises(UserError, match=r"config\.data\.path"):
         build_closed_form(resolve(config), lambda: 0.1)
+
+
+def test_the_final_step_is_part_of_the_gain_as_sampled():
+    """It leaves (v - s^2) / (v + u^2) of a direction whose variance v holds noise of std s, and a share of its own draws."""
+    config = gaussian.get_config("ddpm")
+    config.sampling.update({"method": "heun", "steps": 60, "final_denoise": 0.3, "final_level": 0.2, "final_draws": 256})
+    stds = np.array([0.35, 0.5, 1.0])
+    found = gain_as_sampled(config, build_closed_form(config, lambda: 0.1), stds)
+    factor = (stds**2 - 0.3**2) / (stds**2 + 0.2**2)
+    np.testing.assert_allclose(found, factor * np.sqrt(1.0 + 0.2**2 / 256 / stds**2), rtol=0.03)

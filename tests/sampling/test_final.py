@@ -25,3 +25,23 @@ def test_it_is_the_posterior_mean_in_any_process():
         shrink = CLEAN**2 / (DIRTY + LEVEL**2)  # E[x | z] = shrink z
         np.testing.assert_allclose(jnp.std(one), shrink * np.sqrt(DIRTY + LEVEL**2), rtol=0.05)
         np.testing.assert_allclose(many, shrink * y, atol=0.03)
+
+
+def test_a_clean_sample_stays_where_each_has_its_own_level():
+    """Half of the samples have no noise in 200 directions that hold nothing else; the model knows the other half."""
+    schedule, dim = EDM(), 200
+    noise = jnp.where(jnp.arange(40) < 20, 0.0, NOISE)[:, None]
+    y = noise * jax.random.normal(jax.random.key(1), (40, dim))
+
+    def denoise(x, t):
+        """Knows which law each sample is of, as a network sees it from 200 numbers."""
+        u = schedule.noise_to_signal(t)[:, None]
+        return Denoised(noise**2 / (noise**2 + u**2) * x, u / (noise**2 + u**2) * x)
+
+    keys = jax.random.split(jax.random.key(0), 40)
+    common, own = (final_denoise(schedule, denoise, keys, y, NOISE, LEVEL, 64, own) for own in (False, True))
+    left = [jnp.sqrt(jnp.mean(part[half] ** 2)) for part in (common, own) for half in (slice(20), slice(20, 40))]
+    assert left[0] > 0.02  # what is not there is removed, and the draws of e with it are not cancelled
+    assert left[2] < 1e-3
+    assert left[1] < 0.15 * NOISE
+    assert left[3] < 0.25 * NOISE  # the reading errs by a few percent
