@@ -1,6 +1,7 @@
-"""Measures how well the noise of each example is found: python -m benchmarks.noise [--sets photo_crops] [--json].
+"""Measures how well the noise of each example is found: python -m benchmarks.noise [--dirt] [--sets photo_crops] [--json].
 
-A seed changes the examples and their corruption. Photo crops and clothes are stored in 8 bits, digits as floats.
+A seed changes the examples and their corruption. Photo crops and clothes are stored in 8 bits, digits as floats. With --dirt
+the examples have other dirt than noise: what does the reading take it for?
 """
 
 import gzip
@@ -8,9 +9,10 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.stats
 
 import benchmarks
-from advdiff_jax.data import corruption, photos, sources
+from advdiff_jax.data import corruption, image_corruptions, photos, sources
 from advdiff_jax.modes.noise import compared
 from advdiff_jax.noise import measure
 
@@ -28,6 +30,17 @@ SETTINGS = {
     "p=1 std=0.05": (1.0, 0.05),
     "p=1 std=0.2": (1.0, 0.2),
 }
+# Row of --dirt -> corruption of 30 % of the examples.
+DIRT = {
+    "uniform_outlier": corruption.uniform_outlier(),
+    "salt_and_pepper, 10 %": image_corruptions.salt_and_pepper(0.1),
+    "missing_pixels, 10 %": image_corruptions.missing_pixels(0.1),
+    "missing_pixels, 50 %": image_corruptions.missing_pixels(0.5),
+    "missing_block, half a side": image_corruptions.missing_block(0.5),
+    "blur, 1 pixel": image_corruptions.blur(1.0),
+    "jpeg, quality 10": image_corruptions.jpeg(10),
+}
+DIRTY = 0.3
 COLUMNS = ("auc", "clean_called_noisy", "noisy_called_clean", "std_over_truth", "rank_correlation")
 
 
@@ -56,17 +69,51 @@ def numbers_of(clean: np.ndarray, fraction: float, std: float | tuple[float, flo
     return compared(measure.measure(seen.x, seed), seen.is_corrupted, true)
 
 
+def numbers_of_dirt(clean: np.ndarray, corrupt, seed: int) -> dict[str, float]:
+    """Corrupts 30 % of clean examples [N, H, W, C], measures all, and compares with the truth."""
+    seen = corruption.CorruptedDataset(clean, DIRTY, [corrupt], seed).read(np.arange(len(clean)))
+    found = measure.measure(seen.x, seed)
+    numbers = compared(found, seen.is_corrupted, None)
+    named = {"dirty_called_noisy": 1.0 - numbers["noisy_called_clean"], "clean_called_noisy": numbers["clean_called_noisy"]}
+    noisy = found.std[~found.is_clean]
+    return {
+        "auc": numbers["auc"],
+        "auc_white": auc(found.whiteness, seen.is_corrupted),
+        **named,
+        "std": float(np.median(noisy)) if len(noisy) else np.nan,
+    }
+
+
+def auc(reading: np.ndarray, is_corrupted: np.ndarray) -> float:
+    """Returns the chance that a corrupted example has the larger reading, [N] both."""
+    dirty, clean = reading[is_corrupted], reading[~is_corrupted]
+    return float(scipy.stats.mannwhitneyu(dirty, clean).statistic / (len(dirty) * len(clean)))
+
+
+def dirt_table(sets: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Returns "set, dirt" -> mean and standard deviation over seeds, as `table` does; of `numbers_of_dirt`."""
+    found = {}
+    for name in sets:
+        for dirt, corrupt in DIRT.items():
+            found[f"{name}, {dirt}"] = _over_seeds([numbers_of_dirt(SETS[name](seed), corrupt, seed) for seed in seeds])
+    return found
+
+
+def _over_seeds(runs):
+    row = {}
+    for column in dict.fromkeys(name for run in runs for name in run):
+        values = [run.get(column, np.nan) for run in runs]
+        row |= {column: float(np.mean(values)), "±" + column[:8]: float(np.std(values, ddof=1))}
+    return row
+
+
 def table(sets: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:
     """Returns "set, setting" -> mean and standard deviation over seeds of each of `COLUMNS`; NaN where there is none."""
     found = {}
     for name in sets:
         for setting, (fraction, std) in SETTINGS.items():
             runs = [numbers_of(SETS[name](seed), fraction, std, seed) for seed in seeds]
-            row = {}
-            for column in COLUMNS:
-                values = [run.get(column, np.nan) for run in runs]
-                row |= {column: float(np.mean(values)), "±" + column[:8]: float(np.std(values, ddof=1))}
-            found[f"{name}, {setting}"] = row
+            found[f"{name}, {setting}"] = _over_seeds([{column: run.get(column, np.nan) for column in COLUMNS} for run in runs])
     return found
 
 
@@ -75,12 +122,13 @@ def main() -> None:
     parser = benchmarks.parser("noise", __doc__)
     parser.add_argument("--sets", nargs="+", default=tuple(SETS), help=f"some of: {', '.join(SETS)}; all by default")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, at least 2")
+    parser.add_argument("--dirt", action="store_true", help="other dirt than noise")
     args = parser.parse_args()
     sets = [name for name in SETS if any(name.startswith(wanted) for wanted in args.sets)]
     if not CLOTHES.exists() and "clothes 28x28" in sets:
         print(f"{CLOTHES} is missing (apt-get install dataset-fashion-mnist): clothes are left out")
         sets.remove("clothes 28x28")
-    benchmarks.show("noise", table(sets, range(args.seeds)), args.json)
+    benchmarks.show("noise", (dirt_table if args.dirt else table)(sets, range(args.seeds)), args.json)
 
 
 if __name__ == "__main__":

@@ -21,3 +21,15 @@ def test_the_table_has_a_row_a_setting_and_says_what_is_missing(monkeypatch, cap
     assert np.isnan(clean["auc"])
     assert noisy["auc"] > 0.97
     assert 0.0 < noisy["±auc"] < 0.02
+
+
+def test_other_dirt_is_shown_by_what_the_reading_takes_it_for(monkeypatch, capsys):
+    monkeypatch.setattr(noise, "DIRT", {"noise": noise.DIRT["uniform_outlier"], "blur": noise.DIRT["blur, 1 pixel"]})
+    monkeypatch.setattr("sys.argv", ["noise", "--dirt", "--sets", "digits", "--seeds", "2", "--json"])
+    noise.main()
+    found = json.loads(capsys.readouterr().out)["noise"]
+    pure_noise, blurred = found.values()
+    assert pure_noise["auc"] > 0.99
+    assert pure_noise["dirty_called_noisy"] > 0.98
+    assert blurred["dirty_called_noisy"] == blurred["clean_called_noisy"] == 0.0
+    assert np.isnan(blurred["std"])
