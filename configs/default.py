@@ -261,7 +261,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # noise_units (eps moves by delta / sigma) | state_units (by delta: the literal reading of eq. 9, VP units)
     robust.target_shift = "noise_units"  # equivariance: one of these
     # paper (lambda sqrt(3) / r) | cutoff (kappa0 / (1 + (u / cut)^exponent), u = sigma / alpha) | adaptive (a cutoff at the
-    # noise floor, the level at which plain training explains a share `explained` of the noise variance)
+    # noise floor of robust.floor)
     robust.weight = "paper"  # one of these
     robust.lam = 0.3  # paper: lambda; 0.5 over-smooths
     # Well below the cut the model learns 1 / (1 + kappa0) of the variance. Criterion pseudo_huber strengthens the penalty where
@@ -272,6 +272,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # 0.2 puts the cut at half the noise's std for data on a surface of few dimensions, and higher the more dimensions the
     # surface has (plane3d, two of three: at the std).
     robust.explained = 0.2  # adaptive: share of the noise variance that the model explains at the cut
+    # measured (half of the std that is found in the training images, as noise.file has it; where none is found, as trained) |
+    # trained (the level at which plain training explains that share)
+    robust.floor = "measured"  # adaptive: one of these
     robust.warmup_steps = 0.0  # steps over which the weight rises linearly to its value; below 1: a share of all steps
     # the cost of the penalty
     robust.start_step = 0.0  # first step with the penalty, plain denoising before it; below 1: a share of all steps

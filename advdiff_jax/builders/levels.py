@@ -10,7 +10,8 @@ import numpy as np
 
 from advdiff_jax.builders import model_reading
 from advdiff_jax.builders.data import Data
-from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.builders.penalty import WEIGHTS
+from advdiff_jax.builders.registry import Choice, as_user_error, lookup
 from advdiff_jax.data.pairs import Pairs
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.diffusion.schedules import Schedule
@@ -22,7 +23,8 @@ from advdiff_jax.training import parallel
 log = logging.getLogger(__name__)
 
 FILE = "noise.npz"
-MEASURED = "measured"  # value of sampling.final_denoise
+MEASURED = "measured"  # value of sampling.final_denoise, and of robust.floor
+CUT = 0.5  # noise floor over the std of the noise; see `training.noise_floor`
 GRID = 4096  # quantiles of the training time
 LEAST_MARGIN = 1.05  # where no clean example teaches the low levels
 
@@ -113,18 +115,50 @@ def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_colle
     return found
 
 
+def _floor_of_file(config):
+    level = common_level(measure.load(pathlib.Path(config.noise.file))) if config.noise.file else 0.0
+    return CUT * level or None
+
+
+# robust.floor -> config -> the noise floor that is known without training; None: the one that plain training measures.
+FLOORS = {
+    MEASURED: Choice(_floor_of_file, reads=("noise.file",)),
+    "trained": Choice(lambda config: None),
+}
+
+
+def _follows_floor(config):
+    return "robust.floor" in lookup(WEIGHTS, config, "robust.weight").reads
+
+
+def is_floor_measured(config: ml_collections.ConfigDict, data: Data) -> bool:
+    """Says whether the noise of the data is measured for a weight of the penalty to follow; points say too little."""
+    return _follows_floor(config) and config.robust.floor == MEASURED and not quiet.is_tiny(data.train.shape[1:])
+
+
+def measured_floor(config: ml_collections.ConfigDict) -> float | None:
+    """Returns the noise floor by the measured level, half of it, as `located` names the file; None: nothing was found."""
+    return lookup(FLOORS, config, "robust.floor").build(config) if _follows_floor(config) else None
+
+
 def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> ml_collections.ConfigDict:
-    """Measures the noise if `sampling.final_denoise` asks for it and `folder` has no levels; returns `located`.
+    """Measures the noise if a key asks for it and `folder` has no levels; returns `located`.
 
     Raises:
         UserError: see `build_levels`.
     """
+    is_followed = is_floor_measured(config, data)
+    if config.sampling.final_denoise != MEASURED and not is_followed:
+        return located(config, folder)
+    is_new = not (folder / FILE).exists()
+    level = common_level(found := build_levels(config, data, folder))
+    if is_new:
+        log.info("%s", describe(found))
     if config.sampling.final_denoise == MEASURED:
-        is_new = not (folder / FILE).exists()
-        found = build_levels(config, data, folder)
-        if is_new:
-            log.info("%s", describe(found))
-        log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", common_level(found))
+        log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", level)
+    if is_followed and is_new:
+        end = f"ends at {CUT:g} of that std, {CUT * level:.3g}" if level else "follows the floor that plain training measures"
+        log.info("config.robust.floor=measured: the penalty %s", end)
     return located(config, folder)
 
 

@@ -62,7 +62,7 @@ WEIGHTS = {
     ),
     "adaptive": Choice(
         lambda c, noise_floor: weights.cutoff(c.kappa0, noise_floor, c.exponent),
-        reads=("robust.kappa0", "robust.exponent", "robust.explained"),
+        reads=("robust.kappa0", "robust.exponent", "robust.explained", "robust.floor"),
     ),
 }
 

@@ -18,6 +18,7 @@ from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
+from advdiff_jax.builders.levels import FLOORS
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import OBJECTIVES, STEIN, VARIANCES, objective_spec
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
@@ -41,6 +42,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "robust.perturbation": PERTURBATIONS,
     "robust.maximize": ATTACK_LOSSES,
     "robust.weight": WEIGHTS,
+    "robust.floor": FLOORS,
     "robust.target_shift": TARGET_SHIFTS,
     "data.source": SOURCES,
     "data.base": SOURCES,

@@ -38,7 +38,8 @@ def describe_objective(config: ml_collections.ConfigDict) -> str:
         parts.append(f"{c.perturbation} perturbations" + (f" ({_count(c.attack_steps, 'ascent step')})" if steps else ""))
     if "robust.weight" in reads:
         own = [key for key in lookup(WEIGHTS, config, "robust.weight").reads if key.startswith("robust.")]
-        settings = ", ".join(f"{key.removeprefix('robust.')} = {get(config, key):g}" for key in own)
+        values = {key.removeprefix("robust."): get(config, key) for key in own}
+        settings = ", ".join(f"{key} = {value if isinstance(value, str) else f'{value:g}'}" for key, value in values.items())
         parts.append(f"weight {c.weight}" + (f" ({settings})" if settings else ""))
     return ", ".join(parts)
 

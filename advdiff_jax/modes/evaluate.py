@@ -86,7 +86,7 @@ def _write_report(config, folder, opened, samples, params, found):
         results["nonfinite_samples"] = missing
     sections, warnings = [], []
     predict, model = functools.partial(experiment.predict, params), experiment.model(params)
-    inputs = DiagnosticInputs(samples, data, predict, level, plots)
+    inputs = DiagnosticInputs(samples, data, predict, levels.measured_floor(config) or level, plots)
     for name, spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").items():
         diagnosis = attempt(name, functools.partial(spec.compute, config, inputs), failures)
         if diagnosis is not None:

@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
+from advdiff_jax.builders import levels
 from advdiff_jax.builders.data import build_data, known_noise_std
 from advdiff_jax.builders.gain import LEVELS, TABLE_LEVELS, TABLE_STDS, build_closed_form, build_curve, curve_stds
 from advdiff_jax.builders.registry import as_user_error
@@ -36,7 +37,11 @@ MEANING = (
 
 def _noise_floor_of_data(config: ml_collections.ConfigDict) -> Callable[[], float]:
     def noise_floor():
-        train = pixels.evenly_spaced(build_data(config).train, min(MEASURED_ON, config.evaluation.max_reference))
+        data = build_data(config)
+        measured = levels.is_floor_measured(config, data)
+        if measured and (level := levels.common_level(levels.build_levels(config, data))):
+            return levels.CUT * level
+        train = pixels.evenly_spaced(data.train, min(MEASURED_ON, config.evaluation.max_reference))
         with as_user_error("config.evaluation.max_reference, or the data"):
             return principal_directions.noise_level(train, config.robust.explained)
 

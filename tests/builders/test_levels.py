@@ -59,6 +59,28 @@ def test_discarding_everything_is_refused():
         levels.build_pairs(config, build_process(config).schedule, NO_CLEAN, discard=True)
 
 
+def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found(tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = config_of("robust_adaptive")
+    found = levels.measured(config, build_data(config), tmp_path)
+    level = levels.common_level(measure.load(tmp_path / levels.FILE))
+    assert levels.measured_floor(found) == pytest.approx(0.5 * level)
+    assert f"ends at 0.5 of that std, {0.5 * level:.3g}" in caplog.text
+    assert levels.measured_floor(config) is None  # before anything is measured
+    assert levels.measured_floor(config_of("robust_adv", **{"noise.file": str(tmp_path / levels.FILE)})) is None
+    trained = config_of("robust_adaptive", **{"robust.floor": "trained"})
+    assert levels.measured(trained, build_data(trained), tmp_path / "none").noise.file == ""
+
+
+def test_where_no_noise_is_found_the_floor_is_that_of_plain_training(tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = config_of("robust_adaptive", **{"data.fraction": 0.0})
+    assert levels.measured_floor(levels.measured(config, build_data(config), tmp_path)) is None
+    assert "follows the floor that plain training measures" in caplog.text
+    points = resolve(plane3d.get_config("robust_adaptive"))
+    assert levels.measured(points, build_data(points), tmp_path / "none").noise.file == ""
+
+
 def test_the_noise_is_measured_again_unless_the_user_gives_it_or_an_example_has_too_few_numbers():
     config = config_of("ambient_blind", **{"train.steps": 101})
     data = build_data(config)
