@@ -62,13 +62,15 @@ def draw(
         step = build_e_step(config, data.train.shape[1:])
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.sampling.seed), KEY), number)
 
-        def apply(params, batch):
-            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["index"])
+        def apply(model, batch):  # the key is an argument, so that all laps have one compiled program
+            params, key_data = model
+            keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.wrap_key_data(key_data)))(batch["index"])
             measured = posterior.masked(pixels.to_float(batch["y"]), batch["mask"], batch["std"])
             return step.draw(functools.partial(experiment.predict, params), keys, measured)
 
         words = f"EM, E-step {number + 1} of {config.em.laps} ({config.em.e_step})"
-        spread = functools.partial(parallel.parallel_apply(apply, params), params)
+        model = params, jax.random.key_data(key)
+        spread = functools.partial(parallel.parallel_apply(apply, model), model)
         with workdir.lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
             _draw_blocks(config, data, known, path, spread, step.evaluations, words)
     parallel.barrier("draws written")

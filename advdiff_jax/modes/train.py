@@ -31,11 +31,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders`, `workdir` and `training.loop`.
     """
-    return laps.run(config, folder, _train) if objective_spec(config).em else _train(config, folder, laps.Lap())
+    return laps.run(config, folder, train_lap) if objective_spec(config).em else train_lap(config, folder, laps.Lap())
 
 
-def _train(config, folder, lap):
-    """Trains on the data of the config, or on what an E-step drew; evaluates on the data of the config."""
+def train_lap(config: ml_collections.ConfigDict, folder: pathlib.Path, lap: laps.Lap) -> pathlib.Path:
+    """Trains a run on its data, or on what was drawn for a lap, and evaluates it on its data; returns its report. See `run`."""
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
         workdir.amend(config, folder)
@@ -47,10 +47,9 @@ def _train(config, folder, lap):
     data = build_data(config)
     by_level = bool(objective_spec(config).by_level)
     teaching = Teaching() if by_level else build_teaching(config, data)  # a run that measures owns its folder first
-    started = _starting(config, lap.before)
-    experiment = build_experiment(started, data.train.shape[1:], teaching.bank)
+    experiment = build_experiment(config, data.train.shape[1:], teaching.bank)
     check_metrics(config, data)
-    start = warm_start(started, experiment, folder)
+    start = warm_start(_starting(config, lap.before), experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
 
@@ -68,8 +67,7 @@ def _train(config, folder, lap):
             log.info("%s: %s", title, levels.describe(teaching.levels))
         config = levels.measured(config, data, folder)
         if config.noise.file:
-            started = _starting(config, lap.before)
-            experiment = build_experiment(started, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
+            experiment = build_experiment(config, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
         loop.train(
             config,
             folder,
@@ -88,7 +86,7 @@ def _train(config, folder, lap):
 
 
 def _starting(config, before):
-    """Returns the config of a run that starts from the one in the folder `before`; None: as it is."""
+    """Returns the config of a run that starts from the model in the folder `before`; None: as it is."""
     if before is None:
         return config
     started = config.copy_and_resolve_references()

@@ -1,0 +1,212 @@
+"""EM on points and digits: laps are runs, draws are data sets, and what was killed goes on."""
+
+import json
+import logging
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from advdiff_jax import workdir
+from advdiff_jax.builders import em
+from advdiff_jax.builders.data import build_data
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.validate import resolve
+from advdiff_jax.errors import UserError
+from advdiff_jax.modes import e_step, evaluate, laps, train
+from advdiff_jax.training.checkpoint import restore_latest
+from configs import digits, plane3d
+
+
+def small(variant="em", **overrides):
+    config = plane3d.get_config(variant)
+    config.data.num_examples = 300
+    config.data.noise_std = 0.3
+    config.network.update({"width": 8, "depth": 1})
+    config.train.update({"steps": 6, "batch_size": 64, "warmup_steps": 1, "log_every": 6})
+    config.sampling.update({"steps": 5, "batch_size": 8})  # 64 on eight devices: five blocks of draws
+    config.em.update({"laps": 1, "steps": 4})
+    config.evaluation.update({"num_samples": 64, "diagnostics": (), "metrics": ("plane",), "field_levels": ()})
+    config.update_from_flattened_dict(overrides)
+    return resolve(config)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(config, workdir) of a run: a first model and a lap."""
+    config, path = small(), tmp_path_factory.mktemp("em") / "run"
+    assert train.run(config, path) == path / "report.html"
+    return config, path
+
+
+def draws(path, lap):
+    return np.load(path / "laps" / str(lap) / "draws.npy")
+
+
+def params(config, path):
+    return restore_latest(path, build_experiment(config, (3,)).init, build_experiment(config, (3,)).optimizer).state.ema_params
+
+
+def test_every_lap_is_a_run_and_its_draws_a_data_set(finished):
+    config, path = finished
+    data, found = build_data(config), draws(path, 0)
+    assert (found.shape, found.dtype) == (data.train.shape, data.train.dtype)
+    assert np.all(np.any(found != data.train, axis=1))
+    assert workdir.is_trained(path / "laps" / "0")
+    stored = [workdir.read_config(one / "config.json") for one in (path / "laps" / "0", path)]
+    assert [one["objective"] for one in stored] == ["denoising", "em"]
+
+
+def test_the_results_count_what_all_laps_and_their_draws_cost(finished):
+    config, path = finished
+    results = json.loads((path / "results.json").read_text())
+    assert results["network_evaluations"] == 2 * (3 * 6 * 64) + 4 * 300
+    page = (path / "report.html").read_text()
+    assert ">Laps</h2>" in page
+    assert (path / "plots" / "laps.png").exists()
+    evaluate.run(config, path)
+    assert json.loads((path / "results.json").read_text()) == results
+
+
+def test_the_next_lap_starts_from_the_model_before(finished, tmp_path):
+    """Without a learning rate it stays that model."""
+    before = finished[1] / "laps" / "0"
+    config = small("ddpm", **{"train.learning_rate": 1e-30})
+    train.train_lap(config, tmp_path / "run", laps.Lap(np.zeros((9, 3), np.float32), before))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params(config, tmp_path / "run"), params(config, before)
+    )
+
+
+class Trained:
+    """Stands for training: notes what laps would train on, and gives them the model of a folder."""
+
+    def __init__(self, model=None):
+        self.laps, self.numbers, self._model = [], [], model
+
+    def __call__(self, config, folder, lap):
+        self.laps.append(lap)
+        self.numbers.append(config.em.laps)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._model:
+            shutil.copytree(self._model / "checkpoints", folder / "checkpoints")
+        workdir.write_json(folder / "results.json", {"w2": 1.0})
+        return folder / "report.html"
+
+
+def test_a_killed_e_step_goes_on_and_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
+    """With the model of `init_from`, which no lap trains again."""
+    model = finished[1] / "laps" / "0"
+    config, write, blocks = small(**{"em.laps": 2, "init_from": str(model)}), e_step._File.write, []
+
+    def killed(self, rows, found, done):
+        if len(blocks) == 2:
+            raise KeyboardInterrupt
+        blocks.append(rows)
+        write(self, rows, found, done)
+
+    def noted(self, rows, found, done):
+        blocks.append(rows)
+        write(self, rows, found, done)
+
+    trained, path = Trained(model), tmp_path / "run"
+    monkeypatch.setattr(e_step._File, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        laps.run(config, path, trained)
+    assert not (path / "laps" / "0" / "draws.npy").exists()
+    assert json.loads((path / "laps" / "0" / "draws.json").read_text())["drawn"] == 128
+    monkeypatch.setattr(e_step._File, "write", noted)
+    laps.run(config, path, trained)
+    np.testing.assert_array_equal(np.concatenate(blocks[:5]), np.arange(300))
+    np.testing.assert_array_equal(draws(path, 0), draws(finished[1], 0))
+    second, last = trained.laps
+    np.testing.assert_array_equal(second.examples, draws(path, 0))
+    assert second.before is None  # `init_from` says it
+    np.testing.assert_array_equal(last.examples, draws(path, 1))
+    assert not np.array_equal(draws(path, 0), draws(path, 1))  # of one model: each lap draws anew
+    assert trained.numbers == [1, 2]
+
+
+def test_blind_em_draws_the_noisy_examples_and_keeps_the_others(finished, tmp_path, caplog):
+    """A measured level in place of a given one; the start is a model of the clean examples."""
+    path, trained = tmp_path / "run", Trained(finished[1] / "laps" / "0")
+    config = small("em_blind", **{"em.start": "clean", "data.fraction": 0.5})
+    with caplog.at_level(logging.INFO):
+        laps.run(config, path, trained)
+    data, found = build_data(config), draws(path, 0)
+    with np.load(path / "noise.npz") as measured:
+        clean = measured["is_clean"]
+    assert 0 < clean.sum() < 300
+    start, last = trained.laps
+    np.testing.assert_array_equal(start.examples[np.arange(clean.sum())], data.train[clean])
+    np.testing.assert_array_equal(last.examples, found)
+    np.testing.assert_array_equal(found[clean], data.train[clean])
+    assert np.all(np.any(found[~clean] != data.train[~clean], axis=1))
+    assert f"EM, start: {clean.sum()} of 300 examples are clean" in caplog.text
+    assert f"draws {300 - clean.sum()} of 300 examples; the others are clean" in caplog.text
+
+
+def test_em_starts_from_a_gaussian(tmp_path):
+    config, trained = small(**{"em.laps": 1, "em.start": "gaussian"}), Trained()
+    laps.run(config, tmp_path / "run", trained)
+    normal = np.ones(3) / np.sqrt(3)
+    found, dirty = (np.std(x @ normal) for x in (trained.laps[0].examples, build_data(config).train))
+    assert found < 0.5 * dirty  # a hundred laps of the fit: (2 k)^(-1/4) is 0.27
+
+
+def test_em_on_masked_digits_keeps_what_is_seen(tmp_path):
+    config = digits.get_config("em,tiny")
+    config.data.update({"corruptions": ("missing_pixels",), "fraction": 1.0, "noise_std": 0.01, "missing_share": 0.3})
+    config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": (), "heads": 1})
+    config.train.update({"steps": 2, "batch_size": 8, "warmup_steps": 1, "log_every": 2})
+    config.sampling.update({"steps": 30, "batch_size": 250})
+    config.em.update({"laps": 1, "e_step": "moments", "cg_steps": 3})
+    config.evaluation.update({"num_samples": 32, "diagnostics": (), "metrics": ()})
+    config, trained = resolve(config), Trained()
+
+    def first_alone(own, folder, lap):
+        return train.run(own, folder) if own.objective == "denoising" else trained(own, folder, lap)
+
+    laps.run(config, tmp_path / "run", first_alone)
+    data, found = build_data(config), draws(tmp_path / "run", 0)
+    seen = np.broadcast_to(em.build_known(config, data, tmp_path).mask(np.arange(len(found))), found.shape)
+    assert np.abs(found - data.train)[seen].max() < 0.08  # of noise 0.01, by a network that is nearly linear yet
+    assert np.mean(found == data.train, where=~seen) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("variant", "overrides", "message"),
+    [
+        ("em", {"em.start": "clean"}, r"config\.em\.start='clean' needs examples without noise"),
+        (
+            "em",
+            {"sampling.final_denoise": 0.1},
+            r"config\.sampling\.final_denoise=0\.1 cleans samples of a model of noisy data",
+        ),
+        ("em", {"em.e_step": "moments", "sampling.method": "ode"}, r"needs a sampler with a grid, .*='ode' lacks: set ddpm"),
+        (
+            "em",
+            {"data.corruptions": ("missing_pixels",)},
+            r"config\.em\.e_step='sde' needs whole examples, .*: set moments or dps",
+        ),
+        (
+            "em_blind",
+            {"data.corruptions": ("missing_pixels",), "em.e_step": "dps"},
+            r"config\.objective=em_blind measures noise in whole examples, and the data have masks: set em",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(variant, overrides, message):
+    with pytest.raises(UserError, match=message):
+        small(variant, **overrides)
+
+
+def test_noise_above_the_process_s_and_a_lack_of_clean_examples_are_refused(tmp_path):
+    config = small(
+        **{"data.noise_std": 30.0, "diffusion.schedule": "edm", "diffusion.grid_steps": 0, "diffusion.edm_sigma_max": 20.0}
+    )
+    with pytest.raises(UserError, match=r"noise of std 30 is not below .*, 20: set another config\.diffusion\.schedule"):
+        em.build_known(config, build_data(config), tmp_path)
+    with pytest.raises(UserError, match=r"needs 4 clean examples, and there are 1: set dirty or gaussian"):
+        em.clean_rows(em.Known(np.array([0.0, 0.1, 0.1])))
