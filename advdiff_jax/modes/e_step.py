@@ -81,22 +81,30 @@ def _draw_blocks(config, data, known, path, spread, evaluations, words):
     """Draws the examples that are not given block by block, and notes after each how many are written."""
     rows = np.flatnonzero(~known.is_given(np.arange(len(data.train))))
     file = _File(path, data.train)
-    done, seconds = parallel.gather(file.done())[0]  # the first process knows
+    done = parallel.gather(file.progress())[0]  # the first process knows
     log.info("%s: draws %s of %s examples; the others are clean", words, f"{len(rows):,}", f"{len(known.std):,}")
-    block, began, lost = config.sampling.batch_size * jax.device_count(), time.perf_counter() - seconds, 0
-    for first in range(done, len(rows), block):
+    block, began, lost = _block(config, len(rows)), time.perf_counter() - done["seconds"], done["lost"]
+    for first in range(done["drawn"], len(rows), block):
         chosen = rows[first : first + block]
         mine = chosen[jax.process_index() :: jax.process_count()]
         full = np.resize(mine if len(mine) else chosen, block // jax.process_count())  # one shape, so that one program
         found = parallel.gather_rows(np.asarray(spread(_batch(data, known, full)))[: len(mine)], len(chosen))
         finite = np.isfinite(found).reshape(len(found), -1).all(1)
         lost += int(np.sum(~finite))
-        file.write(chosen[finite], found[finite], (first + len(chosen), time.perf_counter() - began))
+        progress = {"drawn": first + len(chosen), "seconds": time.perf_counter() - began, "lost": lost}
+        file.write(chosen[finite], found[finite], progress)
     if lost and lost == len(rows):
         raise UserError(f"{words}: no draw is finite: lower config.train.learning_rate, and name another --workdir")
     if lost:
         log.warning("%s: %s draws are not finite; these examples stay as they are", words, f"{lost:,}")
-    file.close({"drawn": len(rows), "seconds": time.perf_counter() - began, "network_evaluations": evaluations * len(rows)})
+    file.close({"network_evaluations": evaluations * len(rows)})
+
+
+def _block(config, count):
+    """Returns how many of `count` examples are drawn at once: as even parts as the devices allow."""
+    devices = jax.device_count()
+    blocks = max(1, -(-count // (config.sampling.batch_size * devices)))
+    return max(1, -(-count // (blocks * devices))) * devices
 
 
 def _batch(data, known, indices):
@@ -119,26 +127,23 @@ class _File:
             for first in range(0, len(examples), COPIED):
                 rows = np.arange(first, min(first + COPIED, len(examples)))
                 copy[rows] = examples[rows]
-            self._note(copy, 0, 0.0)
+            copy.flush()
+            workdir.write_json(self._about, {"drawn": 0, "seconds": 0.0, "lost": 0})
         self._draws = np.lib.format.open_memmap(self._partial, "r+")
 
-    def done(self):
-        """Returns how many draws are written, and the seconds that they took."""
-        about = json.loads(self._about.read_text()) if self._is_first else {}
-        return about.get("drawn", 0), about.get("seconds", 0.0)
+    def progress(self):
+        """Returns how many draws are written, the seconds that they took, and how many were not finite; {} elsewhere."""
+        return json.loads(self._about.read_text()) if self._is_first else {}
 
-    def _note(self, draws, drawn, seconds):
-        draws.flush()
-        workdir.write_json(self._about, {"drawn": drawn, "seconds": seconds})
-
-    def write(self, rows, found, done):
+    def write(self, rows, found, progress):
         if self._is_first:
             self._draws[rows] = pixels.as_stored(found, self._draws.dtype)
-            self._note(self._draws, *done)
+            self._draws.flush()
+            workdir.write_json(self._about, progress)
 
-    def close(self, about):
+    def close(self, costs):
         if self._is_first:
-            workdir.write_json(self._about, about)
+            workdir.write_json(self._about, self.progress() | costs)
             os.replace(self._partial, self._path)
 
 
@@ -155,7 +160,7 @@ def draw_gaussian(config: ml_collections.ConfigDict, data: Data, known: Known, f
         draws = gaussian_prior.draw(np.random.default_rng([config.sampling.seed, KEY]), model, y, known.std, mask)
         draws[known.is_given(everything)] = y[known.is_given(everything)]
         file = _File(path, data.train)
-        file.write(everything, draws.reshape(shape), (len(everything), 0.0))
-        file.close({"drawn": len(everything), "seconds": 0.0, "network_evaluations": 0})
+        file.write(everything, draws.reshape(shape), {"drawn": len(everything), "seconds": 0.0, "lost": 0})
+        file.close({"network_evaluations": 0})
     parallel.barrier("draws written")
     return np.load(path, mmap_mode="r")

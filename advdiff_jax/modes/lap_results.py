@@ -47,7 +47,8 @@ def section(found: list[Earlier], last: dict[str, float], plots: pathlib.Path) -
         last: results of the last lap, with the `network_evaluations` of all.
         plots: folder for the figure.
     """
-    names, rows, spent = list(ranked(last)), [], 0.0
+    known = {name for lap in found for name in lap.results}  # earlier laps have no diagnostics
+    names, rows, spent = [name for name in ranked(last) if name in known or not known], [], 0.0
     for number, lap in enumerate(found):
         spent += lap.results.get("network_evaluations", 0.0)
         rows.append({"lap": number, **ranked(lap.results), "network_evaluations": spent})

@@ -81,16 +81,18 @@ def _say(config, folder, number):
 
 def _prepare(config, data, known, folder, number, lap, train):
     """Trains lap `number` in `folder`, and draws with its model; returns the next `Lap`."""
-    own, total = _of_lap(config, number), config.em.laps
+    own = _of_lap(config, number)
+    folder.parent.mkdir(exist_ok=True)
     if number:
-        log.info("EM, lap %d of %d", number, total)
+        log.info("EM, lap %d of %d", number, config.em.laps)
         train(own, folder, lap)
         _say(config, folder, number)
     elif config.em.start == "gaussian":
+        folder.mkdir(exist_ok=True)
         return Lap(e_step.draw_gaussian(config, data, known, folder))
     elif config.init_from and config.em.start == "dirty":
         log.info("EM, start: the model of config.init_from=%s as it is", config.init_from)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
     else:
         log.info("EM, start: a model of the %s examples", config.em.start)
         train(own, folder, Lap(_clean(data, known)) if config.em.start == "clean" else lap)

@@ -100,15 +100,15 @@ def test_a_killed_e_step_goes_on_and_ends_as_if_it_had_not(finished, tmp_path, m
     model = finished[1] / "laps" / "0"
     config, write, blocks = small(**{"em.laps": 2, "init_from": str(model)}), e_step._File.write, []
 
-    def killed(self, rows, found, done):
+    def killed(self, rows, found, progress):
         if len(blocks) == 2:
             raise KeyboardInterrupt
         blocks.append(rows)
-        write(self, rows, found, done)
+        write(self, rows, found, progress)
 
-    def noted(self, rows, found, done):
+    def noted(self, rows, found, progress):
         blocks.append(rows)
-        write(self, rows, found, done)
+        write(self, rows, found, progress)
 
     trained, path = Trained(model), tmp_path / "run"
     monkeypatch.setattr(e_step._File, "write", killed)

@@ -70,7 +70,7 @@ def test_any_linear_operator_serves():
     schedule, matrix = SCHEDULES["edm"], np.array([[1.0, 1.0, 1.0], [0.0, 1.0, -1.0]])
     t, z, y = schedule.time(jnp.array([0.7])), jnp.array([[0.1, 0.2, 0.3]]), jnp.array([[0.9, -0.2]])
     measured = posterior.Measurement(y, lambda x: x @ jnp.asarray(matrix.T, jnp.float32), jnp.array([NOISE]))
-    found = posterior.moments(schedule, gaussian(schedule), measured, cg_steps=2)(z, t).x0[0]
+    found = jax.jit(posterior.moments(schedule, gaussian(schedule), measured, cg_steps=2))(z, t).x0[0]
     mean, covariance = conditioned(COVARIANCE, NOISE, matrix, MEAN, np.asarray(y[0]))
     np.testing.assert_allclose(found, conditioned(covariance, 0.7, np.eye(3), mean, np.asarray(z[0]))[0], atol=1e-4)
 
@@ -82,8 +82,10 @@ def test_dps_moves_along_the_gradient_of_the_misfit(name):
     x = schedule.alpha(t) * jnp.array([[0.1, 0.2, 0.3]])
     measured = posterior.masked(jnp.asarray(y)[None], jnp.asarray(MASK), jnp.zeros(1))
     rule = steps.ddim(schedule)
-    plain, _ = rule.update(gaussian(schedule), None, (), x, t, s)
-    moved, _ = posterior.dps(schedule, rule, measured, zeta).update(gaussian(schedule), None, (), x, t, s)
+    plain, moved = (
+        jax.jit(lambda x, one=one: one.update(gaussian(schedule), None, (), x, t, s)[0])(x)
+        for one in (rule, posterior.dps(schedule, rule, measured, zeta))
+    )
 
     gain = COVARIANCE @ np.linalg.inv(COVARIANCE + 0.7**2 * np.eye(3))  # D = MEAN + gain (z - MEAN)
     residual = MASK * (y - MEAN - gain @ (np.asarray(x[0] / schedule.alpha(t)) - MEAN))
@@ -153,12 +155,13 @@ def test_examples_keep_their_own_levels():
     schedule, level = SCHEDULES["vp"], jnp.array([0.0, 0.1, 0.5])
     z, keys = jax.random.normal(jax.random.key(0), (3, 3)), jax.random.split(jax.random.key(1), 3)
 
+    @jax.jit
     def draw(keys, z, level):
         rule = steps.ancestral(schedule)
         return posterior.from_level(schedule, gaussian(schedule), keys, z, level, rule, 5, 7.0)
 
     together = draw(keys, z, level)
-    alone = jnp.concatenate([draw(keys[i, None], z[i, None], level[i, None]) for i in range(3)])
+    alone = jnp.concatenate([draw(keys[i, None], z[i, None], level[i, None]) for i in range(3)])  # one program for all three
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_array_equal(together[0], z[0])
     assert jnp.min(jnp.abs(together[1:] - z[1:])) > 0.0
