@@ -157,7 +157,7 @@ def build_known(config: ml_collections.ConfigDict, data: Data, folder: pathlib.P
     """Finds what the E-step knows of the training examples; `folder` keeps what is measured.
 
     Raises:
-        UserError: the noise is above the process's, or cannot be measured; or see `build_mask`.
+        UserError: there is no noise, or noise above the process's, or it cannot be measured; or see `build_mask`.
     """
     if objective_spec(config).em == "measured":
         found = levels.build_levels(config, data, folder)
@@ -173,7 +173,13 @@ def build_known(config: ml_collections.ConfigDict, data: Data, folder: pathlib.P
             f"config.objective={config.objective}: noise of std {std.max():.3g} is not below the largest noise-to-signal of "
             f"the process, {highest:.3g}: set another config.diffusion.schedule, or a smaller config.data.noise_std"
         )
-    return Known(std, build_mask(config, data) if has_mask(config) else None)
+    known = Known(std, build_mask(config, data) if has_mask(config) else None)
+    if known.is_given(np.arange(len(std))).all():
+        raise UserError(
+            f"config.objective={config.objective} finds no example with noise: there is nothing to draw; set the variant "
+            "ddpm, or em with config.data.noise_std"
+        )
+    return known
 
 
 def clean_rows(known: Known) -> np.ndarray:

@@ -82,7 +82,9 @@ def _draw_blocks(config, data, known, path, spread, evaluations, words):
     rows = np.flatnonzero(~known.is_given(np.arange(len(data.train))))
     file = _File(path, data.train)
     done = parallel.gather(file.progress())[0]  # the first process knows
-    log.info("%s: draws %s of %s examples; the others are clean", words, f"{len(rows):,}", f"{len(known.std):,}")
+    kept, there = len(known.std) - len(rows), done["drawn"]
+    notes = [f"; {kept:,} clean ones stay as they are" if kept else "", f"; {there:,} are there already" if there else ""]
+    log.info("%s: draws %s examples%s", words, f"{len(rows):,}", "".join(notes))
     block, began, lost = _block(config, len(rows)), time.perf_counter() - done["seconds"], done["lost"]
     for first in range(done["drawn"], len(rows), block):
         chosen = rows[first : first + block]

@@ -131,7 +131,7 @@ def test_a_killed_e_step_goes_on_and_ends_as_if_it_had_not(finished, tmp_path, m
 def test_blind_em_draws_the_noisy_examples_and_keeps_the_others(finished, tmp_path, caplog):
     """A measured level in place of a given one; the start is a model of the clean examples."""
     path, trained = tmp_path / "run", Trained(finished[1] / "laps" / "0")
-    config = small("em_blind", **{"em.start": "clean", "data.fraction": 0.5})
+    config = small("em_blind", **{"em.start": "clean", "data.fraction": 0.5, "data.noise_std": 0.05})
     with caplog.at_level(logging.INFO):
         laps.run(config, path, trained)
     data, found = build_data(config), draws(path, 0)
@@ -144,7 +144,7 @@ def test_blind_em_draws_the_noisy_examples_and_keeps_the_others(finished, tmp_pa
     np.testing.assert_array_equal(found[clean], data.train[clean])
     assert np.all(np.any(found[~clean] != data.train[~clean], axis=1))
     assert f"EM, start: {clean.sum()} of 300 examples are clean" in caplog.text
-    assert f"draws {300 - clean.sum()} of 300 examples; the others are clean" in caplog.text
+    assert f"draws {300 - clean.sum()} examples; {clean.sum()} clean ones stay as they are" in caplog.text
 
 
 def test_em_starts_from_a_gaussian(tmp_path):
@@ -202,11 +202,14 @@ def test_parts_that_do_not_fit_are_refused(variant, overrides, message):
         small(variant, **overrides)
 
 
-def test_noise_above_the_process_s_and_a_lack_of_clean_examples_are_refused(tmp_path):
+def test_noise_above_the_process_s_no_noise_and_no_clean_examples_are_refused(tmp_path):
     config = small(
         **{"data.noise_std": 30.0, "diffusion.schedule": "edm", "diffusion.grid_steps": 0, "diffusion.edm_sigma_max": 20.0}
     )
     with pytest.raises(UserError, match=r"noise of std 30 is not below .*, 20: set another config\.diffusion\.schedule"):
         em.build_known(config, build_data(config), tmp_path)
+    clean = small("em_blind", **{"data.fraction": 0.0})
+    with pytest.raises(UserError, match=r"em_blind finds no example with noise: .*; set the variant ddpm, or em with"):
+        em.build_known(clean, build_data(clean), tmp_path)
     with pytest.raises(UserError, match=r"needs 4 clean examples, and there are 1: set dirty or gaussian"):
         em.clean_rows(em.Known(np.array([0.0, 0.1, 0.1])))
