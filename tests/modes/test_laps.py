@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import em
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
-from advdiff_jax.errors import UserError
 from advdiff_jax.modes import e_step, evaluate, laps, train
 from advdiff_jax.training.checkpoint import restore_latest
-from configs import digits, plane3d
+from configs import plane3d
 
 
 def small(variant="em", **overrides):
@@ -153,64 +151,3 @@ def test_em_starts_from_a_gaussian(tmp_path):
     normal = np.ones(3) / np.sqrt(3)
     found, dirty = (np.std(x @ normal) for x in (trained.laps[0].examples, build_data(config).train))
     assert found < 0.5 * dirty  # a hundred laps of the fit: (2 k)^(-1/4) is 0.27
-
-
-def test_em_on_masked_digits_keeps_what_is_seen(tmp_path):
-    config = digits.get_config("em,tiny")
-    config.data.update({"corruptions": ("missing_pixels",), "fraction": 1.0, "noise_std": 0.01, "missing_share": 0.3})
-    config.data.held_out = 1733  # of 1,797: 64 are left
-    config.network.update({"base_channels": 4, "channel_mults": (1,), "attention_resolutions": (), "heads": 1})
-    config.train.update({"steps": 2, "batch_size": 8, "warmup_steps": 1, "log_every": 2})
-    config.sampling.update({"steps": 8, "batch_size": 8})
-    config.em.update({"laps": 1, "e_step": "moments", "cg_steps": 3})
-    config.evaluation.update({"num_samples": 32, "diagnostics": (), "metrics": ()})
-    config, trained = resolve(config), Trained()
-
-    def first_alone(own, folder, lap):
-        return train.run(own, folder) if own.objective == "denoising" else trained(own, folder, lap)
-
-    laps.run(config, tmp_path / "run", first_alone)
-    data, found = build_data(config), draws(tmp_path / "run", 0)
-    seen = np.broadcast_to(em.build_known(config, data, tmp_path).mask(np.arange(len(found))), found.shape)
-    assert np.abs(found - data.train)[seen].max() < 0.08  # of noise 0.01, by a network that is nearly linear yet
-    assert np.mean(found == data.train, where=~seen) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("variant", "overrides", "message"),
-    [
-        ("em", {"em.start": "clean"}, r"config\.em\.start='clean' needs examples without noise"),
-        (
-            "em",
-            {"sampling.final_denoise": 0.1},
-            r"config\.sampling\.final_denoise=0\.1 cleans samples of a model of noisy data",
-        ),
-        ("em", {"em.e_step": "moments", "sampling.method": "ode"}, r"needs a sampler with a grid, .*='ode' lacks: set ddpm"),
-        (
-            "em",
-            {"data.corruptions": ("missing_pixels",)},
-            r"config\.em\.e_step='sde' needs whole examples, .*: set moments or dps",
-        ),
-        (
-            "em_blind",
-            {"data.corruptions": ("missing_pixels",), "em.e_step": "dps"},
-            r"config\.objective=em_blind measures noise in whole examples, and the data have masks: set em",
-        ),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused(variant, overrides, message):
-    with pytest.raises(UserError, match=message):
-        small(variant, **overrides)
-
-
-def test_noise_above_the_process_s_no_noise_and_no_clean_examples_are_refused(tmp_path):
-    config = small(
-        **{"data.noise_std": 30.0, "diffusion.schedule": "edm", "diffusion.grid_steps": 0, "diffusion.edm_sigma_max": 20.0}
-    )
-    with pytest.raises(UserError, match=r"noise of std 30 is not below .*, 20: set another config\.diffusion\.schedule"):
-        em.build_known(config, build_data(config), tmp_path)
-    clean = small("em_blind", **{"data.fraction": 0.0})
-    with pytest.raises(UserError, match=r"em_blind finds no example with noise: .*; set the variant ddpm, or em with"):
-        em.build_known(clean, build_data(clean), tmp_path)
-    with pytest.raises(UserError, match=r"needs 4 clean examples, and there are 1: set dirty or gaussian"):
-        em.clean_rows(em.Known(np.array([0.0, 0.1, 0.1])))
