@@ -314,7 +314,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     em.start = "dirty"  # one of these: the first model
     em.steps = 50  # e_step sde, ode: steps from an example's noise level to 0; n of sde lose about 3 / n of the variance
     em.cg_steps = 1  # e_step moments: iterations of conjugate gradients; 1 in DiEM on CIFAR-10
-    em.zeta = 1.0  # e_step dps: length of the gradient step, VP state units; 1 in most of the authors' configs
+    em.zeta = 1.0  # e_step dps: length of the gradient step, VP state units; no source fixes it, so try several
     em.gaussian_steps = 100  # start gaussian: laps of its fit
 
     # --- training -----------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def dps(schedule: Schedule, rule: Step, measurement: Measurement, zeta: float) -
         schedule: alpha and sigma.
         rule: the step without a measurement, usually `steps.ancestral`.
         measurement: of the examples that are sampled.
-        zeta: length of the gradient step; 1 for many operators in the authors' code, on images in [-1, 1].
+        zeta: length of the gradient step.
     """
     y, operator, _ = measurement
 
