@@ -146,7 +146,7 @@ def _build_steps(config, apply, evaluate_network, process, step_schedule):
         "ema_decay": config.train.ema_decay,
         "more_ema_decays": config.train.more_ema_decays,
         "average": parallel.average,
-        "ema_ramp": not config.init_from,
+        "ema_ramp": not config.init_from or bool(objective_spec(config).em),  # an average over laps would lag behind them
     }
     plain = make_train_step(
         objective_at=lambda state: build_denoising(config, process, variance_loss, state.step < measured),

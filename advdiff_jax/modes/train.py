@@ -20,18 +20,23 @@ from advdiff_jax.builders.teaching import Teaching, build_teaching
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import PREVIEWS, evaluate, preview, sample
+from advdiff_jax.modes import PREVIEWS, evaluate, laps, preview, sample
 from advdiff_jax.training import loop, parallel
 
 log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """Trains the run of a resolved config in `folder`, unless it is finished; returns its report.
+    """Trains the run of a resolved config in `folder`, unless it is finished; returns its report. With an E-step: all laps.
 
     Raises:
         UserError: see `builders`, `workdir` and `training.loop`.
     """
+    return laps.run(config, folder, train_lap) if objective_spec(config).em else train_lap(config, folder, laps.Lap())
+
+
+def train_lap(config: ml_collections.ConfigDict, folder: pathlib.Path, lap: laps.Lap) -> pathlib.Path:
+    """Trains a run on its data, or on what was drawn for a lap, and evaluates it on its data; returns its report. See `run`."""
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
         workdir.amend(config, folder)
@@ -45,7 +50,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     teaching = Teaching() if by_level else build_teaching(config, data)  # a run that measures owns its folder first
     experiment = build_experiment(config, data.train.shape[1:], teaching.bank)
     check_metrics(config, data)
-    start = warm_start(config, experiment, folder)
+    start = warm_start(_starting(config, lap.before), experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
 
@@ -83,7 +88,7 @@ def _fit(config, folder, data, experiment, teaching, start, title):
         loop.train(
             config,
             folder,
-            data.train,
+            data.train if lap.examples is None else lap.examples,
             experiment.init,
             dataclasses.replace(experiment.step_schedule, total=total),
             experiment.steps,
@@ -107,6 +112,16 @@ def _fit(config, folder, data, experiment, teaching, start, title):
 
 def _model(config, experiment, folder):
     return experiment.model(sampling_params(config, restore(config, experiment, folder).state))
+
+
+def _starting(config, before):
+    """Returns the config of a run that starts from the model in the folder `before`; None: as it is."""
+    if before is None:
+        return config
+    started = config.copy_and_resolve_references()
+    with started.unlocked():
+        started.init_from = str(before)
+    return started.lock()
 
 
 def _check_data(config, data, folder):

@@ -15,7 +15,7 @@ from configs import default, digits, plane3d
         ("robust_adv", "robust.kappa0", "config.robust.weight=cutoff|adaptive", "config.robust.weight=paper"),
         ("robust_ran", "robust.attack_steps", "config.robust.perturbation=adversarial", "config.robust.perturbation=random"),
         ("ddpm", "baselines.gamma", "config.objective=ddpm_ip", "config.objective=denoising"),
-        ("ddpm_ip", "criterion", "config.objective=denoising|equivariance|invariance", "config.objective=ddpm_ip"),
+        ("ddpm_ip", "criterion", "config.objective=denoising|equivariance|invariance|em|em_blind", "config.objective=ddpm_ip"),
         ("jvp", "robust.group_size", "config.objective=equivariance|invariance", "config.objective=jvp"),
         ("at_diff", "robust.lazy_interval", "config.objective=equivariance|invariance|jvp", "config.objective=at_diff"),
         (
