@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from advdiff_jax import rng
-from advdiff_jax.diffusion.schedules import Schedule
+from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 
 def final_denoise(
-    schedule: Schedule, denoise, keys: jax.Array, y: jax.Array, std: float, level: float, draws: int
+    schedule: Schedule, denoise, keys: jax.Array, y: jax.Array, std: jax.Array | float, level: jax.Array | float, draws: int
 ) -> jax.Array:
     """Applies the module docstring's formula.
 
@@ -26,19 +26,20 @@ def final_denoise(
         denoise: (x_t [B, ...], t [B]) -> `Denoised`, unclipped.
         keys: typed keys, [B].
         y: samples, [B, ...].
-        std: s, the noise in the data that the model was trained on, in the data's units.
-        level: u, a noise-to-signal ratio.
+        std: s, the noise in the data that the model was trained on, in the data's units, scalar or [B].
+        level: u, a noise-to-signal ratio, scalar or [B].
         draws: number of e.
 
     Returns:
         means of the clean data, [B, ...].
     """
-    t = jnp.full(y.shape[:1], schedule.time(jnp.asarray(level, jnp.float32)))
-    factor = (std**2 + level**2) / level**2
+    level, std = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), y.shape[:1]) for value in (level, std))
+    t = schedule.time(level)
+    factor, alpha, level = (bcast(value, y) for value in ((std**2 + level**2) / level**2, schedule.alpha(t), level))
 
     def add(total, i):
         z = y + level * rng.normal(rng.fold_in(keys, i), y)
-        x0 = denoise(schedule.alpha(t[0]) * z, t).x0
+        x0 = denoise(alpha * z, t).x0
         return total + z + factor * (x0 - z), None
 
     return jax.lax.scan(add, jnp.zeros_like(y), jnp.arange(draws))[0] / draws

@@ -1,0 +1,237 @@
+"""Config -> how images are restored: the registry of `--mode=restore`, posterior samplers and what needs no model."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from advdiff_jax.builders.objectives import objective_spec
+from advdiff_jax.builders.operators import OperatorOf, operator_spec, read_kernel
+from advdiff_jax.builders.process import Process
+from advdiff_jax.builders.registry import find
+from advdiff_jax.diffusion.schedules import bcast
+from advdiff_jax.errors import InvalidArgument, UserError
+from advdiff_jax.evaluation import rivals
+from advdiff_jax.sampling import grids, posterior, steps
+from advdiff_jax.sampling.ambient_dps import ambient_dps
+from advdiff_jax.sampling.final import final_denoise
+from advdiff_jax.sampling.sample import prior, sample
+
+
+class Problem(NamedTuple):
+    """Images to restore.
+
+    Attributes:
+        y: as measured, [N, H, W, C] of float32 in [-1, 1].
+        std: of the noise in each, [N].
+        masks: pixels that are seen, [N, H, W, 1] of bool; None: the operator has no mask.
+        operator: masks of a batch -> the operator that measured it.
+    """
+
+    y: np.ndarray
+    std: np.ndarray
+    masks: np.ndarray | None
+    operator: OperatorOf
+
+
+class Prior(NamedTuple):
+    """The model.
+
+    Attributes:
+        process: of the model.
+        predict: (params, x_t [B, ...], t [B]) -> the network's prediction.
+        params: of the network.
+    """
+
+    process: Process
+    predict: Callable
+    params: Any
+
+    def denoiser(self, clip: float | None = None) -> Callable:
+        """Builds denoise(x, t); see `Process.denoiser`."""
+        return self.process.denoiser(functools.partial(self.predict, self.params), clip=clip)
+
+
+# (`Problem`) -> restored images [K, N, H, W, C], K draws.
+Restorer = Callable[[Problem], np.ndarray]
+
+
+class RestorerSpec(NamedTuple):
+    """What is known of a name of `config.restore.method`.
+
+    Attributes:
+        build: (config, `Prior`, or None if it needs no model) -> `Restorer`.
+        means: what it does, in words.
+        fits: kinds of operators that it takes, see `operators.OperatorSpec`.
+        reads: keys of the config that it reads and other restorers may not.
+        needs_model: whether it needs the model.
+    """
+
+    build: Callable[[ml_collections.ConfigDict, Prior | None], Restorer]
+    means: str
+    fits: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    needs_model: bool = True
+
+
+def _by_model(restore_batch: Callable, draws: Callable = lambda c: c.draws) -> Callable:
+    """Builds `RestorerSpec.build` from restore_batch(config, prior, keys [B], measurement) -> images [B, ...]."""
+
+    def build(config, model):
+        c = config.restore
+
+        def restored(problem):
+            count, size = len(problem.y), min(config.sampling.batch_size, len(problem.y))
+
+            @jax.jit
+            def one(params, keys, y, std, masks):
+                measured = posterior.Measurement(y, problem.operator(masks).forward, std)
+                return restore_batch(config, model._replace(params=params), keys, measured)
+
+            def draw(number):
+                keys = _keys(config.sampling.seed, number, count)
+                rows = [np.minimum(np.arange(i, i + size), count - 1) for i in range(0, count, size)]  # one program serves all
+                pick = lambda x, at: None if x is None else x[at]  # noqa: E731
+                parts = [one(model.params, keys[at], problem.y[at], problem.std[at], pick(problem.masks, at)) for at in rows]
+                return np.concatenate(parts)[:count]
+
+            return np.stack([draw(number) for number in range(draws(c))])
+
+        return restored
+
+    return build
+
+
+def _keys(seed, draw, count):
+    key = jax.random.fold_in(jax.random.key(seed), draw)
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(count))
+
+
+def _from_prior(config, model, keys, like, rule, denoise):
+    """Samples from pure noise down to 0 by a rule, on EDM's grid of `restore.steps`."""
+    schedule = model.process.schedule
+    times = grids.edm(config.restore.steps, schedule, config.sampling.rho)
+    start_keys, step_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    return sample(denoise, step_keys, prior(start_keys, like.shape[1:], schedule.prior_std), times, rule)
+
+
+def _moments(config, model, keys, measured):
+    schedule = model.process.schedule
+    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps)
+    return _from_prior(config, model, keys, measured.y, steps.ancestral(schedule), denoise)
+
+
+def _dps(config, model, keys, measured):
+    schedule = model.process.schedule
+    rule = posterior.dps(schedule, steps.ancestral(schedule), measured, config.restore.zeta)
+    return _from_prior(config, model, keys, measured.y, rule, model.denoiser(config.sampling.clip or None))
+
+
+def _a_dps(config, model, keys, measured):
+    rule = ambient_dps(model.process.schedule, measured, config.restore.zeta)
+    return _from_prior(config, model, keys, measured.y, rule, model.denoiser(config.sampling.clip or None))
+
+
+def _sdedit(config, model, keys, measured):
+    schedule, c = model.process.schedule, config.restore
+    rule = steps.ancestral(schedule)
+    denoise = model.denoiser(config.sampling.clip or None)
+    return posterior.from_level(schedule, denoise, keys, measured.y, measured.noise_std, rule, c.steps, config.sampling.rho)
+
+
+def _final(config, model, keys, measured):
+    c, std = config.sampling, measured.noise_std
+    level = jnp.full_like(std, c.final_level) if c.final_level else 0.5 * std
+    safe = jnp.where(level > 0.0, level, 1.0)
+    found = final_denoise(
+        model.process.schedule, model.denoiser(), keys, measured.y, std, safe, c.final_draws
+    )
+    return jnp.where(bcast(level > 0.0, found), found, measured.y)
+
+
+def _ambient(config, model):
+    if not objective_spec(config).gives_mask:
+        raise InvalidArgument("method='a_dps' is for models that are given a mask (objective ambient_mask): set dps or moments")
+    return _by_model(_a_dps)(config, model)
+
+
+def _plain(function: Callable[..., np.ndarray]) -> Callable:
+    return lambda config, model: lambda problem: function(config, problem)[None]
+
+
+_STEPS = ("restore.steps", "restore.draws")
+_ANY = ("noise", "mask", "blur", "linear")
+
+RESTORERS = {
+    "moments": RestorerSpec(
+        _by_model(_moments),
+        "posterior draws; the denoiser's Jacobian gives the covariance, conjugate gradients the measurement's pull (DiEM)",
+        _ANY,
+        reads=(*_STEPS, "restore.cg_steps"),
+    ),
+    "dps": RestorerSpec(
+        _by_model(_dps),
+        "ancestral draws, each step with a gradient step towards the measurement (DPS)",
+        _ANY,
+        reads=(*_STEPS, "restore.zeta"),
+    ),
+    "a_dps": RestorerSpec(
+        _ambient, "the same for models that are given a mask, in Euler steps (A-DPS)", _ANY, reads=(*_STEPS, "restore.zeta")
+    ),
+    "sdedit": RestorerSpec(
+        _by_model(_sdedit), "the reverse process from the image's own noise level down (SDEdit)", ("noise",), reads=_STEPS
+    ),
+    "final": RestorerSpec(
+        _by_model(_final, lambda c: 1),
+        "one posterior mean by a model whose training data have as much noise (the final step)",
+        ("noise",),
+        reads=("sampling.final_level", "sampling.final_draws"),
+    ),
+    "nl_means": RestorerSpec(
+        _plain(lambda config, problem: rivals.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False
+    ),
+    "wavelet": RestorerSpec(
+        _plain(lambda config, problem: rivals.wavelet(problem.y)), "wavelet shrinkage", ("noise",), needs_model=False
+    ),
+    "inpaint": RestorerSpec(
+        _plain(lambda config, problem: rivals.inpaint(problem.y, problem.masks)),
+        "a biharmonic surface through the known pixels",
+        ("mask",),
+        needs_model=False,
+    ),
+    "wiener": RestorerSpec(
+        _plain(lambda config, problem: rivals.wiener(problem.y, read_kernel(config.restore))),
+        "a Wiener filter that finds its own regularisation",
+        ("blur",),
+        needs_model=False,
+    ),
+}
+
+
+def chosen(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the names of `restore.method` and `restore.beside`; of an empty `beside`, all that fit and need no model.
+
+    Raises:
+        UserError: a name is unknown, or does not take the operator.
+    """
+    c, kind = config.restore, operator_spec(config).kind
+    cheap = [name for name, spec in RESTORERS.items() if kind in spec.fits and not spec.needs_model]
+    keys = {name: "restore.beside" for name in c.beside or cheap} | {c.method: "restore.method"}
+    for name, key in keys.items():
+        if kind not in find(RESTORERS, name, key).fits:
+            fitting = " or ".join(other for other, spec in RESTORERS.items() if kind in spec.fits)
+            raise UserError(f"config.{key}={name!r} does not take config.restore.operator={c.operator!r}: set {fitting}")
+    return [c.method, *(name for name in keys if name != c.method)]
+
+
+def build_restorer(config: ml_collections.ConfigDict, name: str, model: Prior) -> Restorer:
+    """Builds a restorer by its name.
+
+    Raises:
+        InvalidArgument: the model is not of the kind that it needs.
+    """
+    return RESTORERS[name].build(config, model if RESTORERS[name].needs_model else None)

@@ -1,0 +1,179 @@
+"""`--mode=restore`: restores dirty images by the model of a run, and shows posterior mean, draws and spread of each."""
+
+import functools
+import json
+import logging
+import pathlib
+import time
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from advdiff_jax import workdir
+from advdiff_jax.builders import levels
+from advdiff_jax.builders.experiment import sampling_params
+from advdiff_jax.builders.operators import operator_spec
+from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.builders.restore_images import Restoration, build_restoration
+from advdiff_jax.builders.restorers import RESTORERS, Prior, build_restorer, chosen
+from advdiff_jax.data import pixels
+from advdiff_jax.errors import UserError
+from advdiff_jax.evaluation import denoising, lpips, report
+from advdiff_jax.modes import sample, sample_files
+from advdiff_jax.training import parallel
+
+log = logging.getLogger(__name__)
+
+SHOWN_DRAWS = 2  # in the report
+MEASURES = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS"}
+
+
+class Restored(NamedTuple):
+    """What a method made of N images.
+
+    Attributes:
+        draws: [K, N, H, W, C].
+        mean: of the draws, [N, H, W, C].
+        spread: standard deviation of the draws, [N, H, W, C]; None with one draw.
+        quality: measure -> mean over images; empty without clean images.
+        seconds: for all images, with compilation.
+    """
+
+    draws: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray | None
+    quality: dict[str, float]
+    seconds: float
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Restores the images of `restore.images` by the run in `folder`, or by `init_from`; returns the report.
+
+    Writes to `folder`/restore/IMAGES-OPERATOR-METHOD: restored.npz, the folders mean and draws of PNGs, results.json and
+    report.html.
+
+    Raises:
+        UserError: see `sample.open_run`, `restore_images.build_restoration` and `restorers.chosen`.
+    """
+    names = chosen(config)
+    return _restore(config, names, sample.open_run(config, folder))  # all processes open it
+
+
+@parallel.on_first_process
+def _restore(config, names, opened):
+    process, data = build_process(config), opened.data
+    asked = build_restoration(config, data, process.schedule)
+    log.info("%s images of %s: %s", f"{len(asked.names):,}", config.restore.images, asked.words)
+    prior = Prior(process, opened.experiment.predict, sampling_params(config, opened.restored.state))
+    perceptual = lpips.lpips(config.evaluation.cache_dir) if min(asked.problem.y.shape[1:3]) >= lpips.SMALLEST else None
+    judge = functools.partial(denoising.quality, clean=asked.clean, perceptual=perceptual)
+    with as_user_error("config.restore"):
+        restorers = {name: build_restorer(config, name, prior) for name in names}
+    found = {}
+    for name, restore in restorers.items():
+        found[name] = _apply(config, asked, name, restore, judge)
+        said = ", ".join(f"{MEASURES[key]} {value:.4g}" for key, value in found[name].quality.items())
+        log.info("%s: %.1f s%s", name, found[name].seconds, f"; {said}" if said else "")
+    out = opened.out / "restore" / _name(config)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_files(out, asked, found[names[0]])
+    table = _table(asked, found, judge)
+    images = _draw(config, out, asked, found)
+    _write_report(config, out, asked, table, images, int(opened.restored.state.step))
+    return out / "report.html"
+
+
+def _name(config):
+    c = config.restore
+    return f"{pathlib.Path(c.images).stem}-{c.operator}-{c.method}"[: workdir.LONGEST_NAME]
+
+
+def _apply(config, asked: Restoration, name, restore, judge) -> Restored:
+    """Applies a method; what has no noise stays as it is, and what is stored in 8 bits is clipped to black and white."""
+    start, y = time.monotonic(), asked.problem.y
+    draws = restore(asked.problem)
+    seconds = time.monotonic() - start
+    if not np.isfinite(draws).all():
+        raise UserError(f"config.restore: {name} diverged: more restore.steps, or a smaller restore.zeta, may help")
+    if operator_spec(config).kind == "noise":
+        draws = np.where((asked.problem.std > 0.0)[:, None, None, None], draws, y)
+    if asked.dtype == np.uint8:
+        draws = np.clip(draws, -1.0, 1.0)
+    mean = draws.mean(axis=0)
+    return Restored(
+        draws,
+        mean,
+        draws.std(axis=0, ddof=1) if len(draws) > 1 else None,
+        {} if asked.clean is None else judge(mean),
+        seconds,
+    )
+
+
+def _write_files(out, asked, found):
+    """Writes restored.npz, and PNGs of means and draws by the names of the images."""
+    np.savez_compressed(
+        out / "restored.npz",
+        names=np.array(asked.names),
+        mean=found.mean.astype(np.float32),
+        draws=pixels.to_bytes(found.draws),
+        noise_std=asked.problem.std,
+        **({} if found.spread is None else {"spread": found.spread.astype(np.float32)}),
+    )
+    sample_files.write_pngs(out / "mean", found.mean, asked.names)
+    names = [f"{name}_{number}" for number in range(len(found.draws)) for name in asked.names]
+    sample_files.write_pngs(out / "draws", found.draws.reshape(-1, *found.mean.shape[1:]), names)
+
+
+def _table(asked, found, judge):
+    """Returns the rows of the table of methods, heads first."""
+    as_measured = {} if asked.clean is None else judge(asked.problem.y)
+    measures = [key for key in MEASURES if key in as_measured]
+    spread = {name: "" if one.spread is None else report.number(float(one.spread.mean())) for name, one in found.items()}
+    rows = [("method", *(MEASURES[key] for key in measures), "spread", "seconds", "what it does")]
+    if measures:
+        rows.append(("as measured", *(report.number(as_measured[key]) for key in measures), "", "", ""))
+    for name, one in found.items():
+        numbers = (report.number(one.quality[key]) for key in measures)
+        rows.append((name, *numbers, spread[name], report.number(one.seconds), RESTORERS[name].means))
+    return rows
+
+
+def _draw(config, out, asked, found):
+    """Draws the first images: as measured, restored, two draws, their spread, the rivals, clean."""
+    count, (method, best), *others = config.restore.shown, *found.items()
+    rows = {"as measured": asked.problem.y, f"{method},\nmean": best.mean}
+    if best.spread is not None:
+        rows |= {f"draw {number + 1}": best.draws[number] for number in range(min(SHOWN_DRAWS, len(best.draws)))}
+        rows["spread"] = 2.0 * best.spread / max(float(best.spread[:count].max()), 1e-6) - 1.0
+    rows |= {name: one.mean for name, one in others}
+    if asked.clean is not None:
+        rows["clean"] = asked.clean
+    pictures = pixels.evenly_spaced_indices(len(asked.names), count)
+    denoising.draw_examples({name: images[pictures] for name, images in rows.items()}, 1.0).savefig(out / "examples.png")
+    caption = f"{', '.join(asked.names[i] for i in pictures)}."
+    if best.spread is not None:
+        caption += f" Spread: standard deviation of {len(best.draws)} draws, black for 0."
+    return [report.image(out / "examples.png", caption, wide=True)]
+
+
+def _write_report(config, out, asked, table, images, step):
+    c = config.restore
+    text = "" if asked.clean is None else f"Means over {len(asked.names):,} images, against the clean ones."
+    files = [out / name for name in ("restored.npz", "mean", "draws", "results.json")]
+    sections = [
+        report.Section("Images", images=images),
+        report.Section("Methods", text=text, table=table),
+        report.Section("Files", table=report.links(out, files)),
+        report.Section("Set-up", pre=json.dumps(json.loads(c.to_json_best_effort()), indent=2)),
+    ]
+    summary = f"{len(asked.names):,} images of {c.images}, restored by {config.name} at step {step}: {asked.words}."
+    heads, *rows = table
+    numeric = [i for i, head in enumerate(heads) if head in (*MEASURES.values(), "spread", "seconds")]
+    keys = {**{value: key for key, value in MEASURES.items()}, "spread": "spread", "seconds": "seconds"}
+    results = {
+        f"{row[0].replace(' ', '_')}_{keys[heads[i]]}": float(row[i].replace(",", "")) for row in rows for i in numeric if row[i]
+    }
+    workdir.write_json(out / "results.json", results)
+    report.write_report(out / "report.html", f"{config.name}: restored images", summary, sections)
