@@ -192,15 +192,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     restore.images = ""  # the dirty images; required
     restore.clean = ""  # the same images without dirt, by the same names, to measure the result; "": not known
     restore.count = 0  # evenly spaced ones of them; 0: all
-    # noise (nothing but noise) | alpha (pixels that are not opaque are missing) | folder (those that are black in the file of the
-    # same name in restore.file) | nan (in an array of floats) | blur (by the kernel in restore.file) | k_space (frequencies that
-    # are black in restore.file are missing) | python (forward and perhaps adjoint in restore.file)
+    # noise (nothing but noise) | alpha (pixels that are not opaque are missing) | folder (pixels that are black in the file of
+    # the same name in restore.file are) | nan (pixels of an array of floats are) | blur (by the kernel in restore.file) |
+    # k_space (frequencies that are black in restore.file are missing) | python (forward, and perhaps adjoint, in restore.file)
     restore.operator = "noise"  # one of these: what happened to the images, before noise
     restore.file = ""  # folder: folder or archive of masks; blur, k_space: an .npy file or a grey image; python: a .py file
     # std in the data's units (images: [-1, 1]) | "measured" (in each image, as --mode=noise does)
     restore.noise_std = ml_collections.FieldReference("measured", field_type=object)  # one of these: the noise in the images
-    # moments | dps | a_dps (of models that are given a mask) | sdedit | final (of models whose training data have as much noise) |
-    # nl_means | wavelet | inpaint | wiener; the last four need no model
+    # moments | dps | a_dps (for models that are given a mask) | sdedit | final (for models whose training data have as much
+    # noise) | nl_means | wavelet | inpaint | wiener; the last four need no model
     restore.method = "moments"  # one of these; its images are written
     restore.beside = ()  # any names for the table, as in restore.method; (): those without a model that fit the operator
     restore.draws = 4  # moments, dps, a_dps, sdedit: draws for each image; their mean is the result

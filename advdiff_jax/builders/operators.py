@@ -90,7 +90,7 @@ def _python(c, shape):
     found = jax.eval_shape(module.forward, jax.ShapeDtypeStruct((2, *shape), np.float32))
     if found.shape != (2, *shape):
         raise InvalidArgument(
-            f"file={c.file!r}: forward makes {list(found.shape)} of [2, {', '.join(map(str, shape))}]: return images of one shape"
+            f"file={c.file!r}: forward makes {list(found.shape)} of {[2, *shape]}: return images of the shape that it takes"
         )
     operator = operators.from_function(module.forward, shape, getattr(module, "adjoint", None))
     return lambda mask: operator

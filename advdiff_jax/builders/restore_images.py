@@ -1,6 +1,5 @@
 """Config -> the images of `--mode=restore`, their noise and their masks, and what they should be."""
 
-import copy
 import logging
 import pathlib
 from typing import NamedTuple
@@ -18,12 +17,13 @@ from advdiff_jax.data import arrays, folder, pixels
 from advdiff_jax.diffusion.schedules import Schedule
 from advdiff_jax.errors import UserError
 from advdiff_jax.noise import measure
+from advdiff_jax.noise.measure import NoiseLevels
 
 log = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"  # value of restore.images
 MEASURED = levels.MEASURED  # value of restore.noise_std
-READ = 4  # images of a set that the readers of training sets need; a person may restore one
+BESIDE, BYTES = 4000, 2**28  # training examples, at most, beside which images are measured
 
 
 class Images(NamedTuple):
@@ -79,7 +79,7 @@ def build_restoration(config: ml_collections.ConfigDict, data: Data, schedule: S
     masks = None if found.masks is None else found.masks[np.arange(len(y))]
     if masks is not None:
         y = np.where(masks, y, np.float32(0.0))
-    std, words = _noise(config, found, schedule)
+    std, words = _noise(config, found, data.train, schedule)
     problem = Problem(y, std.astype(np.float32), masks, operator)
     return Restoration(problem, found.names, found.stored.dtype, clean, words)
 
@@ -113,9 +113,7 @@ def _given(config, shape):
     return found, clean
 
 
-def read_images(
-    config: ml_collections.ConfigDict, key: str, path: str, shape: tuple[int, ...], mask: str = "none"
-) -> Images:
+def read_images(config: ml_collections.ConfigDict, key: str, path: str, shape: tuple[int, ...], mask: str = "none") -> Images:
     """Reads a folder, an archive, an .npy or an .npz file of images, cropped and resized as the training images are.
 
     Args:
@@ -153,7 +151,11 @@ def read_images(
                 )
                 names = stored.names()
     except UserError as error:  # the readers name the keys of a training set
-        said = str(error).replace("config.data.path", f"config.restore.{key}").replace("config.data.mask_path", "config.restore.file")
+        said = (
+            str(error)
+            .replace("config.data.path", f"config.restore.{key}")
+            .replace("config.data.mask_path", "config.restore.file")
+        )
         raise UserError(said.replace("config.data.mask=", "config.restore.operator=")) from error
     return Images(stored, names, getattr(stored, "masks", None))
 
@@ -164,26 +166,39 @@ def _paired(clean, dirty):
     missing = [name for name in dirty.names if name not in by_name]
     if missing:
         raise UserError(
-            f"config.restore.clean has no image for {len(missing):,} of {len(dirty.names):,} images, such as {missing[0]}: add one "
-            "of the same name for each"
+            f"config.restore.clean has no image for {len(missing):,} of {len(dirty.names):,} images, such as {missing[0]}: add "
+            "one of the same name for each"
         )
     return pixels.to_float(clean.stored[np.array([by_name[name] for name in dirty.names])])
 
 
-def _noise(config, found, schedule):
+def _measured(config, images, train):
+    """Measures the noise of images beside training examples, which say what is quiet in such images, and what is clean."""
+    room = max(1, BYTES // int(np.prod(train.shape[1:]) * train.dtype.itemsize))
+    beside = train[pixels.evenly_spaced_indices(len(train), min(BESIDE, room))]
+    both = [np.asarray(images[np.arange(len(images))]), beside]
+    if both[0].dtype != both[1].dtype:
+        both = [pixels.to_float(part) for part in both]
+    with as_user_error("config.restore.images"):
+        found = measure.measure(np.concatenate(both), config.seed)
+    per_image = (value[: len(images)] for value in (found.std, found.is_clean, found.reading, found.whiteness))
+    std, is_clean, reading, whiteness = per_image
+    return NoiseLevels(std, found.error, is_clean, reading, whiteness, found.words)
+
+
+def _noise(config, found, train, schedule):
     """Returns the std of the noise in each image [N], and words."""
     c, spec, count = config.restore, operator_spec(config), len(found.names)
     if c.noise_std != MEASURED:
         std, words = np.full(count, float(c.noise_std)), f"noise of std {c.noise_std:g}, as given"
     elif spec.kind == "mask":
         raise UserError(
-            "config.restore.noise_std='measured' reads whole images, and these have masks: give the std of the noise in the known "
-            "pixels, 0 for none"
+            "config.restore.noise_std='measured' reads whole images, and these have masks: give the std of the noise in the "
+            "known pixels, 0 for none"
         )
     else:
-        with as_user_error("config.restore.images"):
-            levels_found = measure.measure(found.stored, config.seed)
-        std, words = levels_found.used(), levels.describe(levels_found)
+        measured = _measured(config, found.stored, train)
+        std, words = measured.used(), levels.describe(measured)
         if spec.kind == "noise" and (is_clean := np.sum(std == 0.0)):
             log.warning("%d of %d images have no noise that is found, and stay as they are", is_clean, count)
     highest = float(schedule.noise_to_signal(np.float32(1.0)))

@@ -121,7 +121,7 @@ def _from_prior(config, model, keys, like, rule, denoise):
 
 def _moments(config, model, keys, measured):
     schedule = model.process.schedule
-    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps)
+    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps, config.sampling.clip or None)
     return _from_prior(config, model, keys, measured.y, steps.ancestral(schedule), denoise)
 
 
@@ -147,9 +147,7 @@ def _final(config, model, keys, measured):
     c, std = config.sampling, measured.noise_std
     level = jnp.full_like(std, c.final_level) if c.final_level else 0.5 * std
     safe = jnp.where(level > 0.0, level, 1.0)
-    found = final_denoise(
-        model.process.schedule, model.denoiser(), keys, measured.y, std, safe, c.final_draws
-    )
+    found = final_denoise(model.process.schedule, model.denoiser(), keys, measured.y, std, safe, c.final_draws)
     return jnp.where(bcast(level > 0.0, found), found, measured.y)
 
 
@@ -220,7 +218,7 @@ def chosen(config: ml_collections.ConfigDict) -> list[str]:
     """
     c, kind = config.restore, operator_spec(config).kind
     cheap = [name for name, spec in RESTORERS.items() if kind in spec.fits and not spec.needs_model]
-    keys = {name: "restore.beside" for name in c.beside or cheap} | {c.method: "restore.method"}
+    keys = dict.fromkeys(c.beside or cheap, "restore.beside") | {c.method: "restore.method"}
     for name, key in keys.items():
         if kind not in find(RESTORERS, name, key).fits:
             fitting = " or ".join(other for other, spec in RESTORERS.items() if kind in spec.fits)

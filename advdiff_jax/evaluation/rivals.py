@@ -20,7 +20,9 @@ def inpaint(y: np.ndarray, mask: np.ndarray) -> np.ndarray:
     from skimage.restoration import inpaint_biharmonic
 
     pairs = zip(y, mask[..., 0], strict=True)
-    return np.stack([inpaint_biharmonic(x, ~known, channel_axis=-1) if known.any() else x for x, known in pairs]).astype(y.dtype)
+    return np.stack([inpaint_biharmonic(x, ~known, channel_axis=-1) if known.any() else x for x, known in pairs]).astype(
+        y.dtype
+    )
 
 
 def wiener(y: np.ndarray, kernel: np.ndarray) -> np.ndarray:

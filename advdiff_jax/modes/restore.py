@@ -11,7 +11,6 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.operators import operator_spec
 from advdiff_jax.builders.process import build_process
@@ -173,7 +172,10 @@ def _write_report(config, out, asked, table, images, step):
     numeric = [i for i, head in enumerate(heads) if head in (*MEASURES.values(), "spread", "seconds")]
     keys = {**{value: key for key, value in MEASURES.items()}, "spread": "spread", "seconds": "seconds"}
     results = {
-        f"{row[0].replace(' ', '_')}_{keys[heads[i]]}": float(row[i].replace(",", "")) for row in rows for i in numeric if row[i]
+        f"{row[0].replace(' ', '_')}_{keys[heads[i]]}": float(row[i].replace(",", ""))
+        for row in rows
+        for i in numeric
+        if row[i]
     }
     workdir.write_json(out / "results.json", results)
     report.write_report(out / "report.html", f"{config.name}: restored images", summary, sections)

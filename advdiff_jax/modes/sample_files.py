@@ -35,7 +35,9 @@ def write_pngs(folder: pathlib.Path, samples: pixels.Examples, names: Sequence[s
     folder.mkdir(parents=True)
     for start in range(0, len(samples), CHUNK):
         for index, image in enumerate(_bytes(samples, start), start):
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / f"{names[index] if names else f'{index:06d}'}.png")
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+                folder / f"{names[index] if names else f'{index:06d}'}.png"
+            )
 
 
 def _bytes(samples, start):

@@ -1,4 +1,4 @@
-r"""Linear measurements y = A x + s n of images, as functions: A, its adjoint A^T, and a basis in which A is 0/1 if there is one.
+r"""Linear measurements y = A x + s n of images: A, its adjoint A^T, and an orthonormal basis in which A is 0/1, if any.
 
     identity      A = I: an image under noise
     masked        A = M, M 0/1 on pixels; the other pixels of y are 0
@@ -83,7 +83,9 @@ def k_space(mask: jax.Array) -> Operator:
     if not mask.any():
         raise InvalidArgument("the k-space mask hides every frequency: make it white where a frequency is known")
     if np.any(mask != np.roll(mask[::-1, ::-1], (1, 1), axis=(0, 1))):
-        raise InvalidArgument("the k-space mask sees a frequency and not its negative, as no real image has it: make it symmetric")
+        raise InvalidArgument(
+            "the k-space mask sees a frequency and not its negative, as no real image has it: make it symmetric"
+        )
     seen = jnp.asarray(mask)[None, :, :, None]
 
     def project(x):
@@ -139,7 +141,9 @@ def from_function(
     """
 
     if adjoint is None:
-        operator = Operator(forward, lambda y: jax.linear_transpose(forward, jax.ShapeDtypeStruct((len(y), *shape), y.dtype))(y)[0])
+        operator = Operator(
+            forward, lambda y: jax.linear_transpose(forward, jax.ShapeDtypeStruct((len(y), *shape), y.dtype))(y)[0]
+        )
         said, remedy = "the operator has no adjoint", "give a linear function of JAX, or an adjoint beside it"
     else:
         operator = Operator(_with_adjoint(forward, adjoint), adjoint)
