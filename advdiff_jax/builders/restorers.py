@@ -121,7 +121,7 @@ def _from_prior(config, model, keys, like, rule, denoise):
 
 def _moments(config, model, keys, measured):
     schedule = model.process.schedule
-    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps, config.sampling.clip or None)
+    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps)
     return _from_prior(config, model, keys, measured.y, steps.ancestral(schedule), denoise)
 
 
