@@ -92,7 +92,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | ambient_blind |
-    # discard_blind | gsure | ambient_mask
+    # discard_blind | gsure | ambient_mask | em | em_blind
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
@@ -325,6 +325,20 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
     # 5: half of what a noisy example says of the signal is lost at 5 s, and clipped noise has a mean, which large levels hide.
     noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s; 1.05 without clean examples
+
+    # --- em: laps of drawing a clean training set and training on it, for em and em_blind; see docs/neighbours.md ----------
+    config.em = em = ml_collections.ConfigDict()
+    em.laps = 4  # laps after the first model; each draws, then trains for train.steps (of a budget: for budget_evaluations)
+    # sde (reverse process from each example's own noise level) | ode (its probability flow) | moments (posterior samples by
+    # DiEM; takes masks) | dps (diffusion posterior sampling; takes masks, and follows noise)
+    em.e_step = "sde"  # one of these
+    # dirty (a model of the data as they are: trained first, or that of init_from) | clean (trained on the clean examples alone)
+    # | gaussian (fitted, without a network)
+    em.start = "dirty"  # one of these: the first model
+    em.steps = 50  # e_step sde, ode: steps from an example's noise level to 0; sde with n steps draws about 2 / n too narrow
+    em.cg_steps = 1  # e_step moments: iterations of conjugate gradients; 1 in DiEM on CIFAR-10
+    em.zeta = 1.0  # e_step dps: length of the gradient step, VP state units; 1 in most of the authors' configs
+    em.gaussian_steps = 100  # start gaussian: laps of its fit
 
     # --- training -----------------------------------------------------------------------------------------------------
     config.train = train = ml_collections.ConfigDict()

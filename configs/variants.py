@@ -51,6 +51,11 @@ VARIANTS = {
     "discard_blind": {"objective": "discard_blind"},
     # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
     "gsure": {"objective": "gsure"},
+    # EM: a model draws a clean training set, given the noisy one, and is trained on it, lap after lap (arXiv 2405.13712,
+    # 2407.01014, 2502.05446). Given one noise std of all examples, data.noise_std times baselines.guess, and masks; or nothing:
+    # the noise of each example is measured.
+    "em": {"objective": "em"},
+    "em_blind": {"objective": "em_blind"},
     # Ambient diffusion (arXiv 2305.19256), given the mask of each example. The data need masks: data.corruptions or data.mask.
     "ambient_mask": {"objective": "ambient_mask"},
 }

@@ -64,6 +64,8 @@ class ObjectiveSpec(NamedTuple):
         lowest_noise: config -> noise-to-signal below which nothing is learnt; the sampler goes from there to the estimate
             of x0.
         needs_noise_std: it reads the standard deviation of the noise in each example.
+        em: its steps denoise draws of an E-step, see `builders.em`, which knows the noise: "guess" (one std for all) |
+            "measured" (of each example) | "": it trains on the data.
         by_level: what it learns from examples whose noise is measured: "above" (its level, of each) | "clean" (of those without
             noise alone) | "": nothing is measured.
         needs_mask: config -> whether it reads the mask of each example.
@@ -79,6 +81,7 @@ class ObjectiveSpec(NamedTuple):
     closed_form: Callable[..., ClosedForm] | None = None
     lowest_noise: Callable[[ml_collections.ConfigDict], float] = lambda config: 0.0
     needs_noise_std: bool = False
+    em: str = ""
     by_level: str = ""
     needs_mask: Callable[[ml_collections.ConfigDict], bool] = lambda config: False
     gives_mask: bool = False
@@ -212,6 +215,7 @@ def _penalty_cost(config):
 
 
 _LEVELS = ("noise.file", "noise.margin")
+_EM = ("criterion", "em.laps", "em.e_step", "em.start")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 
@@ -227,9 +231,13 @@ def _perturbed(invariant, reads=()):
     )
 
 
+def _plain(config, process, variance_loss, noise_floor):
+    return build_denoising(config, process, variance_loss)
+
+
 OBJECTIVES = {
     "denoising": ObjectiveSpec(
-        lambda config, process, variance_loss, noise_floor: build_denoising(config, process, variance_loss),
+        _plain,
         reads=("criterion", "robust.explained"),  # plain training reports a noise floor
         closed_form=closed_form.no_penalty,
     ),
@@ -279,6 +287,8 @@ OBJECTIVES = {
         lowest_noise=_guess,
         needs_mask=has_mask,
     ),
+    "em": ObjectiveSpec(_plain, reads=(*_EM, "baselines.guess", "data.noise_std"), em="guess"),
+    "em_blind": ObjectiveSpec(_plain, reads=(*_EM, "noise.file"), em="measured"),
     "ambient_mask": ObjectiveSpec(_ambient_mask, reads=("baselines.further",), needs_mask=lambda config: True, gives_mask=True),
 }
 

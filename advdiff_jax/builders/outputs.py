@@ -32,12 +32,12 @@ COSTS = {
         None,
     ),
     "network_evaluations": Output(
-        "passes of an example through the network: forward 1, backward to the input 1, full backward 2; without those of the "
-        "run that init_from names",
+        "passes of an example through the network: forward 1, backward to the input 1, full backward 2; of all laps of EM, "
+        "without those of the run that init_from names",
         None,
     ),
     "nonfinite_samples": Output("samples that are not finite, and are left out"),
     "flops_per_step": Output("floating point operations of a training step", None),
     "steps_per_second": Output("training speed", None),
-    "train_seconds": Output("time spent training", None),
+    "train_seconds": Output("time spent training, and in E-steps", None),
 }

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, pretrained
+from advdiff_jax.builders import attack, em, pretrained
 from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
@@ -38,6 +38,8 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "criterion": CRITERIA,
     "baselines.huber_schedule": HUBER_SCHEDULES,
     "baselines.stein": STEIN,
+    "em.e_step": em.E_STEPS,
+    "em.start": em.STARTS,
     "robust.radius": RADII,
     "robust.ball": BALLS,
     "robust.perturbation": PERTURBATIONS,
@@ -112,6 +114,7 @@ def resolve(
     _check_steps(config)
     _check_ascent(config)
     _check_averages(config)
+    em.check(config)
     return config.lock()
 
 

@@ -33,6 +33,8 @@ def describe_objective(config: ml_collections.ConfigDict) -> str:
     """Says what a run minimises: its objective, and the perturbation and the weight of a penalty."""
     reads, c = objective_spec(config).reads, config.robust
     parts = [f"{config.objective} with a {config.criterion.replace('_', '-')} loss"]
+    if objective_spec(config).em:
+        parts.append(f"{_count(config.em.laps, 'lap')} of EM from a {config.em.start} start, E-step {config.em.e_step}")
     if "robust.perturbation" in reads:
         steps = "robust.attack_steps" in lookup(PERTURBATIONS, config, "robust.perturbation").reads
         parts.append(f"{c.perturbation} perturbations" + (f" ({_count(c.attack_steps, 'ascent step')})" if steps else ""))

@@ -116,6 +116,21 @@ def curves(rows: list[dict[str, float]]) -> Figure:
     return figure
 
 
+def laps(rows: list[dict[str, float]], names: list[str]) -> Figure:
+    """Draws results against the lap of EM, a panel each, from rows that hold `lap` and perhaps these names."""
+    columns = min(4, max(1, len(names)))
+    lines = -(-max(1, len(names)) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * lines), dpi=100, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    for unused in axes[len(names) :]:
+        unused.set_axis_off()
+    for one, name in zip(axes, names, strict=False):
+        one.plot(*zip(*((row["lap"], row[name]) for row in rows if name in row), strict=True), "o-", color=INK)
+        one.set(title=name, xlabel="lap", xticks=[row["lap"] for row in rows])
+        one.grid(alpha=0.3)
+    return figure
+
+
 def strip(panels: list[tuple[str, pathlib.Path]]) -> Figure:
     """Draws finished PNGs in a row under their captions, for a README or a slide."""
     figure = Figure(figsize=(3.0 * len(panels), 3.3), dpi=100, layout="constrained")

@@ -20,7 +20,7 @@ from advdiff_jax.diffusion import exact
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
-from advdiff_jax.modes import given_samples, preview, sample
+from advdiff_jax.modes import given_samples, lap_results, preview, sample
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
@@ -81,7 +81,8 @@ def _write_report(config, folder, opened, samples, params, found):
     results = {name: number for one in found for name, number in one.numbers.items()}
     failures = {name: reason for one in found for name, reason in one.failures.items()}
     notes = {name: text for one in found for name, text in one.notes.items()}
-    results |= _costs(config, folder, restored) | ({} if level is None else {"noise_level": level})
+    earlier = lap_results.earlier(folder)
+    results |= _costs(config, folder, restored, earlier) | ({} if level is None else {"noise_level": level})
     if missing := config.evaluation.num_samples - len(samples):
         results["nonfinite_samples"] = missing
     sections, warnings = [], []
@@ -100,6 +101,7 @@ def _write_report(config, folder, opened, samples, params, found):
     sections = [
         shown,
         _results_section(config, results, notes, warnings),
+        *([lap_results.section(earlier, results, plots)] if earlier else []),
         *sections,
         *_field_sections(config, data, model, plots),
         corrupted,
@@ -130,7 +132,9 @@ def _noise_level(config, restored):
     return float(noise_floor.estimate_noise_floor(stats, config.robust.explained))
 
 
-def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored) -> dict[str, float]:
+def _costs(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Restored, earlier: list[lap_results.Earlier]
+) -> dict[str, float]:
     if not restored.meta:  # the model that the run would start from
         return {"train_seconds": 0.0}
     rows = read_metrics(folder)[1:]  # the first window holds the warm-up of caches
@@ -138,6 +142,9 @@ def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path, restored: Re
     costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
     done = int(restored.state.step)
     costs["network_evaluations"] = config.train.batch_size * evaluations(config, config.train.steps, done)
+    for lap in earlier:
+        costs["train_seconds"] += lap.results.get("train_seconds", 0.0) + lap.draws["seconds"]
+        costs["network_evaluations"] += lap.results.get("network_evaluations", 0.0) + lap.draws["network_evaluations"]
     return costs | ({"steps_per_second": float(np.median(rates))} if rates else {})
 
 

@@ -19,18 +19,23 @@ from advdiff_jax.builders.teaching import Teaching, build_teaching
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import PREVIEWS, evaluate, preview, sample
+from advdiff_jax.modes import PREVIEWS, evaluate, laps, preview, sample
 from advdiff_jax.training import loop, parallel
 
 log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """Trains the run of a resolved config in `folder`, unless it is finished; returns its report.
+    """Trains the run of a resolved config in `folder`, unless it is finished; returns its report. With an E-step: all laps.
 
     Raises:
         UserError: see `builders`, `workdir` and `training.loop`.
     """
+    return laps.run(config, folder, _train) if objective_spec(config).em else _train(config, folder, laps.Lap())
+
+
+def _train(config, folder, lap):
+    """Trains on the data of the config, or on what an E-step drew; evaluates on the data of the config."""
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
         workdir.amend(config, folder)
@@ -42,9 +47,10 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     data = build_data(config)
     by_level = bool(objective_spec(config).by_level)
     teaching = Teaching() if by_level else build_teaching(config, data)  # a run that measures owns its folder first
-    experiment = build_experiment(config, data.train.shape[1:], teaching.bank)
+    started = _starting(config, lap.before)
+    experiment = build_experiment(started, data.train.shape[1:], teaching.bank)
     check_metrics(config, data)
-    start = warm_start(config, experiment, folder)
+    start = warm_start(started, experiment, folder)
     if jax.process_index() == 0:
         workdir.claim(config, folder, evaluate_only=False, previews=PREVIEWS)
 
@@ -62,11 +68,12 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             log.info("%s: %s", title, levels.describe(teaching.levels))
         config = levels.measured(config, data, folder)
         if config.noise.file:
-            experiment = build_experiment(config, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
+            started = _starting(config, lap.before)
+            experiment = build_experiment(started, data.train.shape[1:], teaching.bank)  # its sampler knows what was measured
         loop.train(
             config,
             folder,
-            data.train,
+            data.train if lap.examples is None else lap.examples,
             experiment.init,
             experiment.step_schedule,
             experiment.steps,
@@ -78,6 +85,16 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         )
         opened = sample.Opened(folder, data, experiment, restore(config, experiment, folder))
         return evaluate.evaluate_run(config, folder, opened)
+
+
+def _starting(config, before):
+    """Returns the config of a run that starts from the one in the folder `before`; None: as it is."""
+    if before is None:
+        return config
+    started = config.copy_and_resolve_references()
+    with started.unlocked():
+        started.init_from = str(before)
+    return started.lock()
 
 
 def _check_data(config, data, folder):

@@ -59,7 +59,9 @@ def masked(y: jax.Array, mask: jax.Array, noise_std: jax.Array) -> Measurement:
     return Measurement(jnp.where(mask, y, 0.0), lambda x: jnp.where(mask, x, 0.0), noise_std)
 
 
-def moments(schedule: Schedule, denoise: Callable, measurement: Measurement, cg_steps: int) -> Callable:
+def moments(
+    schedule: Schedule, denoise: Callable, measurement: Measurement, cg_steps: int, clip: float | None = None
+) -> Callable:
     """Builds denoise(x, t) -> `Denoised` of the posterior; see the module docstring.
 
     Args:
@@ -67,6 +69,7 @@ def moments(schedule: Schedule, denoise: Callable, measurement: Measurement, cg_
         denoise: (x_t [B, ...], t [B]) -> `Denoised`, unclipped.
         measurement: of the same B examples.
         cg_steps: iterations of conjugate gradients, at least 1; as many as y has coordinates are exact.
+        clip: the posterior's x0 is clipped to [-clip, clip]; None: no clipping.
     """
     y, operator, std = measurement
     std = jnp.maximum(std, LEAST_STD)
@@ -74,14 +77,20 @@ def moments(schedule: Schedule, denoise: Callable, measurement: Measurement, cg_
     def denoise_posterior(x, t):
         alpha, sigma = bcast(schedule.alpha(t), x), bcast(schedule.sigma(t), x)
         u2 = (sigma / alpha) ** 2
-        x0, pull = jax.vjp(lambda z: denoise(alpha * z, t).x0, x / alpha)
+
+        def estimate(z):
+            found = denoise(alpha * z, t)
+            return found.x0, found.variance
+
+        x0, pull, variance = jax.vjp(estimate, x / alpha, has_aux=True)
         predicted, transpose = jax.vjp(operator, x0)
 
         def image(v):
             return u2 * pull(transpose(v)[0])[0]  # u^2 J^T A^T v
 
         x0 = x0 + _solve(image, operator, bcast(std, y) ** 2, y - predicted, x0, cg_steps)
-        return Denoised(x0, (x - alpha * x0) / sigma)
+        x0 = x0 if clip is None else jnp.clip(x0, -clip, clip)
+        return Denoised(x0, (x - alpha * x0) / sigma, variance)
 
     return denoise_posterior
 

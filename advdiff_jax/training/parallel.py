@@ -135,23 +135,25 @@ def parallel_sampler(draw: Callable, per_device: int) -> Callable[..., Iterator[
     return sampler
 
 
-def parallel_apply(apply: Callable, params: Any) -> Callable[[Any, np.ndarray], Any]:
+def parallel_apply(apply: Callable, params: Any) -> Callable[[Any, Any], Any]:
     """Spreads a network over the local devices.
 
     Args:
-        apply: (params, batch [b, ...]) -> pytree of [b, ...].
+        apply: (params, batch) -> pytree of [b, ...]; the batch is an array or a pytree of [b, ...].
         params: its parameters; each device gets a copy now.
 
     Returns:
-        mapped(params, batch [n, ...]) -> pytree of [n, ...], of those parameters; the batch is filled up for even shares.
+        mapped(params, batch) -> pytree of [n, ...], of those parameters; the batch, a pytree of [n, ...], is filled up for
+        even shares.
     """
     replicated, mapped, devices = replicate(params), jax.pmap(apply), jax.local_device_count()
 
     def spread(params, batch):
         del params  # the copies are on the devices
-        full = batch[np.resize(np.arange(len(batch)), -(-len(batch) // devices) * devices)]
-        found = mapped(replicated, full.reshape(devices, -1, *batch.shape[1:]))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(batch)], found)
+        count = len(jax.tree.leaves(batch)[0])
+        full = np.resize(np.arange(count), -(-count // devices) * devices)
+        found = mapped(replicated, jax.tree.map(lambda x: x[full].reshape(devices, -1, *x.shape[1:]), batch))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
 
     return spread
 
