@@ -121,8 +121,10 @@ def _from_prior(config, model, keys, like, rule, denoise):
 
 def _moments(config, model, keys, measured):
     schedule = model.process.schedule
-    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps)
-    return _from_prior(config, model, keys, measured.y, steps.ancestral(schedule), denoise)
+    clip = config.sampling.clip or None
+    denoise = posterior.moments(schedule, model.denoiser(), measured, config.restore.cg_steps, clip)
+    # Of second order: ancestral draws of as many steps have a quarter less variance.
+    return _from_prior(config, model, keys, measured.y, steps.dpm_solver_2m(schedule), denoise)
 
 
 def _dps(config, model, keys, measured):

@@ -62,15 +62,39 @@ def problem_of(name):
 
 @functools.cache
 def draws(method, name):
-    config = config_of(method=method, operator=name, draws=1, steps=80, cg_steps=DIM)
+    own = {"cg_steps": DIM, "steps": 50} if method == "moments" else {"steps": 300}
+    config = config_of(method=method, operator=name, draws=1, **own)
     problem, mean, covariance = problem_of(name)
     return build_restorer(config, method, prior_of(config))(problem)[0].reshape(COUNT, DIM), mean, covariance
 
 
-@pytest.mark.parametrize(("method", "name"), [("moments", "noise"), ("moments", "folder"), ("moments", "blur"), ("sdedit", "noise")])
+@pytest.mark.parametrize(
+    ("method", "name"), [("moments", "noise"), ("moments", "folder"), ("moments", "blur"), ("sdedit", "noise")]
+)
 def test_draws_have_the_posterior_s_mean_and_variance(method, name):
     found, mean, covariance = draws(method, name)
     assert np.linalg.norm(found.mean(0) - mean) < 0.03 * np.linalg.norm(mean)
     assert np.trace(np.cov(found.T)) == pytest.approx(np.trace(covariance), rel=0.03)
     scale = np.sqrt(np.diag(covariance))
     assert np.abs(np.cov(found.T) - covariance).max() < 0.1 * scale.max() ** 2
+
+
+def test_the_final_step_is_the_posterior_mean_of_a_model_of_noisy_data():
+    """Here the data of the model are the noisy ones, so what lies behind them has their covariance less the noise's."""
+    config = config_of(method="final")
+    clean = COVARIANCE - 0.2**2 * np.eye(DIM)
+    problem, *_ = problem_of("noise")
+    std, level = 0.2, 0.1
+    found = build_restorer(config, "final", prior_of(config))(problem._replace(std=np.full(COUNT, std, np.float32)))[0]
+    shrink = clean @ np.linalg.inv(clean + (std**2 + level**2) * np.eye(DIM))
+    expected = MEAN + shrink @ (problem.y[0].reshape(DIM) - MEAN)
+    np.testing.assert_allclose(found.reshape(COUNT, DIM).mean(0), expected, atol=0.01)
+
+
+def test_a_method_that_does_not_take_the_operator_is_refused():
+    with pytest.raises(UserError, match=r"config\.restore\.method='wavelet' does not take config\.restore\.operator='blur': set "):
+        chosen(config_of(method="wavelet", operator="blur"))
+    assert chosen(config_of()) == ["moments", "nl_means", "wavelet"]
+    assert chosen(config_of(operator="blur", beside=("dps",))) == ["moments", "dps"]
+    with pytest.raises(InvalidArgument, match="is for models that are given a mask"):
+        build_restorer(config_of(method="a_dps"), "a_dps", prior_of(config_of()))
