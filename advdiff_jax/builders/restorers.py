@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from advdiff_jax import rng
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import OperatorOf, operator_spec, read_kernel
 from advdiff_jax.builders.process import Process
@@ -45,11 +46,13 @@ class Prior(NamedTuple):
         process: of the model.
         predict: (params, x_t [B, ...], t [B]) -> the network's prediction.
         params: of the network.
+        least: noise-to-signal below which the model has learnt nothing: draws go from there to the estimate of x0.
     """
 
     process: Process
     predict: Callable
     params: Any
+    least: float = 0.0
 
     def denoiser(self, clip: float | None = None) -> Callable:
         """Builds denoise(x, t); see `Process.denoiser`."""
@@ -115,7 +118,10 @@ def _from_prior(config, model, keys, like, rule, denoise):
     """Samples from pure noise down to 0 by a rule, on EDM's grid of `restore.steps`."""
     schedule = model.process.schedule
     times = grids.edm(config.restore.steps, schedule, config.sampling.rho)
-    start_keys, step_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    with jax.ensure_compile_time_eval():
+        learnt = np.asarray(schedule.noise_to_signal(jnp.asarray(times))) > model.least
+    times = times[learnt | (times == 0.0)]
+    start_keys, step_keys = rng.split(keys, 2)
     return sample(denoise, step_keys, prior(start_keys, like.shape[1:], schedule.prior_std), times, rule)
 
 
@@ -140,9 +146,14 @@ def _a_dps(config, model, keys, measured):
 
 def _sdedit(config, model, keys, measured):
     schedule, c = model.process.schedule, config.restore
-    rule = steps.ancestral(schedule)
-    denoise = model.denoiser(config.sampling.clip or None)
-    return posterior.from_level(schedule, denoise, keys, measured.y, measured.noise_std, rule, c.steps, config.sampling.rho)
+    denoise, rule = model.denoiser(config.sampling.clip or None), steps.dpm_solver_2m(schedule, stochastic=True)
+    # What has less noise than the model has learnt starts at that level, with more noise.
+    level = jnp.maximum(measured.noise_std, 1.001 * model.least)
+    more_keys, step_keys = rng.split(keys, 2)
+    more = bcast(jnp.sqrt(level**2 - measured.noise_std**2), measured.y) * rng.normal(more_keys, measured.y)
+    return posterior.from_level(
+        schedule, denoise, step_keys, measured.y + more, level, rule, c.steps, config.sampling.rho, model.least
+    )
 
 
 def _final(config, model, keys, measured):

@@ -11,7 +11,9 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
+from advdiff_jax.builders import levels
 from advdiff_jax.builders.experiment import sampling_params
+from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import operator_spec
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import as_user_error
@@ -57,7 +59,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         UserError: see `sample.open_run`, `restore_images.build_restoration` and `restorers.chosen`.
     """
     names = chosen(config)
-    return _restore(config, names, sample.open_run(config, folder))  # all processes open it
+    opened = sample.open_run(config, folder)  # all processes open it
+    return _restore(levels.located(config, folder), names, opened)
 
 
 @parallel.on_first_process
@@ -65,7 +68,8 @@ def _restore(config, names, opened):
     process, data = build_process(config), opened.data
     asked = build_restoration(config, data, process.schedule)
     log.info("%s images of %s: %s", f"{len(asked.names):,}", config.restore.images, asked.words)
-    prior = Prior(process, opened.experiment.predict, sampling_params(config, opened.restored.state))
+    params, least = sampling_params(config, opened.restored.state), objective_spec(config).lowest_noise(config)
+    prior = Prior(process, opened.experiment.predict, params, least)
     perceptual = lpips.lpips(config.evaluation.cache_dir) if min(asked.problem.y.shape[1:3]) >= lpips.SMALLEST else None
     judge = functools.partial(denoising.quality, clean=asked.clean, perceptual=perceptual)
     with as_user_error("config.restore"):
