@@ -1,6 +1,8 @@
 """Config -> how images are restored: the registry of `--mode=restore`, posterior samplers and what needs no model."""
 
 import functools
+import logging
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +23,8 @@ from advdiff_jax.sampling import grids, posterior, steps
 from advdiff_jax.sampling.ambient_dps import ambient_dps
 from advdiff_jax.sampling.final import final_denoise
 from advdiff_jax.sampling.sample import prior, sample
+
+log = logging.getLogger(__name__)
 
 
 class Problem(NamedTuple):
@@ -102,7 +106,12 @@ def _by_model(restore_batch: Callable, draws: Callable = lambda c: c.draws) -> C
                 parts = [one(model.params, keys[at], problem.y[at], problem.std[at], pick(problem.masks, at)) for at in rows]
                 return np.concatenate(parts)[:count]
 
-            return np.stack([draw(number) for number in range(draws(c))])
+            found = []
+            for number in range(draws(c)):
+                start = time.monotonic()
+                found.append(draw(number))
+                log.info("draw %d of %d: %.1f s", number + 1, draws(c), time.monotonic() - start)
+            return np.stack(found)
 
         return restored
 
@@ -174,7 +183,7 @@ def _plain(function: Callable[..., np.ndarray]) -> Callable:
     return lambda config, model: lambda problem: function(config, problem)[None]
 
 
-_STEPS = ("restore.steps", "restore.draws")
+_STEPS = ("restore.steps", "restore.draws", "sampling.rho")
 _ANY = ("noise", "mask", "blur", "linear")
 
 RESTORERS = {
@@ -200,7 +209,6 @@ RESTORERS = {
         _by_model(_final, lambda c: 1),
         "one posterior mean by a model whose training data have as much noise (the final step)",
         ("noise",),
-        reads=("sampling.final_level", "sampling.final_draws"),
     ),
     "nl_means": RestorerSpec(
         _plain(lambda config, problem: rivals.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False

@@ -28,7 +28,7 @@ from advdiff_jax.training import parallel
 log = logging.getLogger(__name__)
 
 SHOWN_DRAWS = 2  # in the report
-MEASURES = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS"}
+COLUMNS = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS", "spread": "spread", "seconds": "seconds"}
 
 
 class Restored(NamedTuple):
@@ -67,7 +67,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
 def _restore(config, names, opened):
     process, data = build_process(config), opened.data
     asked = build_restoration(config, data, process.schedule)
-    log.info("%s images of %s: %s", f"{len(asked.names):,}", config.restore.images, asked.words)
+    log.info("restores %s images of %s; %s", f"{len(asked.names):,}", config.restore.images, asked.words)
     params, least = sampling_params(config, opened.restored.state), objective_spec(config).lowest_noise(config)
     prior = Prior(process, opened.experiment.predict, params, least)
     perceptual = lpips.lpips(config.evaluation.cache_dir) if min(asked.problem.y.shape[1:3]) >= lpips.SMALLEST else None
@@ -76,15 +76,15 @@ def _restore(config, names, opened):
         restorers = {name: build_restorer(config, name, prior) for name in names}
     found = {}
     for name, restore in restorers.items():
+        log.info("%s: %s", name, RESTORERS[name].means)
         found[name] = _apply(config, asked, name, restore, judge)
-        said = ", ".join(f"{MEASURES[key]} {value:.4g}" for key, value in found[name].quality.items())
+        said = ", ".join(f"{COLUMNS[key]} {value:.4g}" for key, value in found[name].quality.items())
         log.info("%s: %.1f s%s", name, found[name].seconds, f"; {said}" if said else "")
     out = opened.out / "restore" / _name(config)
     out.mkdir(parents=True, exist_ok=True)
     _write_files(out, asked, found[names[0]])
-    table = _table(asked, found, judge)
-    images = _draw(config, out, asked, found)
-    _write_report(config, out, asked, table, images, int(opened.restored.state.step))
+    images, numbers = _draw(config, out, asked, found), _numbers(asked, found, judge)
+    _write_report(config, out, asked, numbers, images, int(opened.restored.state.step))
     return out / "report.html"
 
 
@@ -129,17 +129,22 @@ def _write_files(out, asked, found):
     sample_files.write_pngs(out / "draws", found.draws.reshape(-1, *found.mean.shape[1:]), names)
 
 
-def _table(asked, found, judge):
-    """Returns the rows of the table of methods, heads first."""
-    as_measured = {} if asked.clean is None else judge(asked.problem.y)
-    measures = [key for key in MEASURES if key in as_measured]
-    spread = {name: "" if one.spread is None else report.number(float(one.spread.mean())) for name, one in found.items()}
-    rows = [("method", *(MEASURES[key] for key in measures), "spread", "seconds", "what it does")]
-    if measures:
-        rows.append(("as measured", *(report.number(as_measured[key]) for key in measures), "", "", ""))
+def _numbers(asked, found, judge):
+    """Returns method -> its numbers; "as_measured" is the dirty image itself, where clean images say how good it is."""
+    numbers = {} if asked.clean is None else {"as_measured": judge(asked.problem.y)}
     for name, one in found.items():
-        numbers = (report.number(one.quality[key]) for key in measures)
-        rows.append((name, *numbers, spread[name], report.number(one.seconds), RESTORERS[name].means))
+        spread = {} if one.spread is None else {"spread": float(one.spread.mean())}
+        numbers[name] = one.quality | spread | {"seconds": one.seconds}
+    return numbers
+
+
+def _table(numbers):
+    """Returns the rows of the table of methods, heads first."""
+    columns = [column for column in COLUMNS if any(column in one for one in numbers.values())]
+    rows = [("method", *(COLUMNS[column] for column in columns), "what it does")]
+    for name, one in numbers.items():
+        cells = (report.number(one[column]) if column in one else "" for column in columns)
+        rows.append((name, *cells, RESTORERS[name].means if name in RESTORERS else "the images as they came"))
     return rows
 
 
@@ -161,25 +166,17 @@ def _draw(config, out, asked, found):
     return [report.image(out / "examples.png", caption, wide=True)]
 
 
-def _write_report(config, out, asked, table, images, step):
+def _write_report(config, out, asked, numbers, images, step):
     c = config.restore
     text = "" if asked.clean is None else f"Means over {len(asked.names):,} images, against the clean ones."
-    files = [out / name for name in ("restored.npz", "mean", "draws", "results.json")]
+    files = [out / name for name in ("restored.npz", "mean", "draws")]
     sections = [
         report.Section("Images", images=images),
-        report.Section("Methods", text=text, table=table),
+        report.Section("Methods", text=text, table=_table(numbers)),
         report.Section("Files", table=report.links(out, files)),
         report.Section("Set-up", pre=json.dumps(json.loads(c.to_json_best_effort()), indent=2)),
     ]
     summary = f"{len(asked.names):,} images of {c.images}, restored by {config.name} at step {step}: {asked.words}."
-    heads, *rows = table
-    numeric = [i for i, head in enumerate(heads) if head in (*MEASURES.values(), "spread", "seconds")]
-    keys = {**{value: key for key, value in MEASURES.items()}, "spread": "spread", "seconds": "seconds"}
-    results = {
-        f"{row[0].replace(' ', '_')}_{keys[heads[i]]}": float(row[i].replace(",", ""))
-        for row in rows
-        for i in numeric
-        if row[i]
-    }
+    results = {f"{name}_{column}": value for name, one in numbers.items() for column, value in one.items()}
     workdir.write_json(out / "results.json", results)
     report.write_report(out / "report.html", f"{config.name}: restored images", summary, sections)
