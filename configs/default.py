@@ -202,7 +202,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # moments | dps | a_dps (for models that are given a mask) | sdedit | final (for models whose training data have as much
     # noise) | nl_means | wavelet | inpaint | wiener; the last four need no model
     restore.method = "moments"  # one of these; its images are written
-    restore.beside = ()  # any names for the table, as in restore.method; (): those without a model that fit the operator
+    restore.beside = ()  # others for the table, each a name of restore.method; (): those without a model that fit the operator
     restore.draws = 4  # moments, dps, a_dps, sdedit: draws for each image; their mean is the result
     restore.steps = 50  # of a draw, on the grid of EDM down to 0
     restore.cg_steps = 3  # moments: steps of conjugate gradients, each a backward pass

@@ -130,12 +130,18 @@ def _write_files(out, asked, found):
 
 
 def _numbers(asked, found, judge):
-    """Returns method -> its numbers; "as_measured" is the dirty image itself, where clean images say how good it is."""
+    """Returns method -> its numbers; "as_measured" is the dirty image itself, where clean images say how good it is.
+
+    Numbers that are not finite are left out, with a line: the PSNR of an image that equals its clean one is infinite.
+    """
     numbers = {} if asked.clean is None else {"as_measured": judge(asked.problem.y)}
     for name, one in found.items():
         spread = {} if one.spread is None else {"spread": float(one.spread.mean())}
         numbers[name] = one.quality | spread | {"seconds": one.seconds}
-    return numbers
+    for name, one in numbers.items():
+        if infinite := [column for column, value in one.items() if not np.isfinite(value)]:
+            log.warning("%s: %s is not finite, and is left out", name, ", ".join(COLUMNS[column] for column in infinite))
+    return {name: {key: value for key, value in one.items() if np.isfinite(value)} for name, one in numbers.items()}
 
 
 def _table(numbers):
