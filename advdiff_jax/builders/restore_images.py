@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"  # value of restore.images
 MEASURED = levels.MEASURED  # value of restore.noise_std
+KEYS = {"config.data.mask_path": "config.restore.file", "config.data.mask=": "config.restore.operator="}
 BESIDE, BYTES = 4000, 2**28  # training examples, at most, beside which images are measured
 
 
@@ -151,12 +152,10 @@ def read_images(config: ml_collections.ConfigDict, key: str, path: str, shape: t
                 )
                 names = stored.names()
     except UserError as error:  # the readers name the keys of a training set
-        said = (
-            str(error)
-            .replace("config.data.path", f"config.restore.{key}")
-            .replace("config.data.mask_path", "config.restore.file")
-        )
-        raise UserError(said.replace("config.data.mask=", "config.restore.operator=")) from error
+        said = str(error).replace("config.data.path", f"config.restore.{key}")
+        for theirs, own in KEYS.items():
+            said = said.replace(theirs, own)
+        raise UserError(said) from error
     return Images(stored, names, getattr(stored, "masks", None))
 
 
