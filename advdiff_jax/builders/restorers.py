@@ -159,7 +159,8 @@ def _sdedit(config, model, keys, measured):
     # What has less noise than the model has learnt starts at that level, with more noise.
     level = jnp.maximum(measured.noise_std, 1.001 * model.least)
     more_keys, step_keys = rng.split(keys, 2)
-    more = bcast(jnp.sqrt(level**2 - measured.noise_std**2), measured.y) * rng.normal(more_keys, measured.y)
+    added = jnp.sqrt(jnp.maximum(level**2 - measured.noise_std**2, 0.0))  # a fused multiply-add may round below 0
+    more = bcast(added, measured.y) * rng.normal(more_keys, measured.y)
     return posterior.from_level(
         schedule, denoise, step_keys, measured.y + more, level, rule, c.steps, config.sampling.rho, model.least
     )

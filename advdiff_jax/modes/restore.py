@@ -77,7 +77,14 @@ def _restore(config, names, opened):
     found = {}
     for name, restore in restorers.items():
         log.info("%s: %s", name, RESTORERS[name].means)
-        found[name] = _apply(config, asked, name, restore, judge)
+        one = _apply(config, asked, restore, judge)
+        if bad := int(np.sum(~np.isfinite(one.draws).all(axis=(0, 2, 3, 4)))):
+            said = f"{name} diverged in {bad} of {len(asked.names)} images"
+            if name == names[0]:
+                raise UserError(f"{said}: set more config.restore.steps, or another config.restore.method")
+            log.warning("%s, and is left out", said)
+            continue
+        found[name] = one
         said = ", ".join(f"{COLUMNS[key]} {value:.4g}" for key, value in found[name].quality.items())
         log.info("%s: %.1f s%s", name, found[name].seconds, f"; {said}" if said else "")
     out = opened.out / "restore" / _name(config)
@@ -93,13 +100,11 @@ def _name(config):
     return f"{pathlib.Path(c.images).stem}-{c.operator}-{c.method}"[: workdir.LONGEST_NAME]
 
 
-def _apply(config, asked: Restoration, name, restore, judge) -> Restored:
+def _apply(config, asked: Restoration, restore, judge) -> Restored:
     """Applies a method; what has no noise stays as it is, and what is stored in 8 bits is clipped to black and white."""
     start, y = time.monotonic(), asked.problem.y
     draws = restore(asked.problem)
     seconds = time.monotonic() - start
-    if not np.isfinite(draws).all():
-        raise UserError(f"config.restore: {name} diverged: more restore.steps, or a smaller restore.zeta, may help")
     if operator_spec(config).kind == "noise":
         draws = np.where((asked.problem.std > 0.0)[:, None, None, None], draws, y)
     if asked.dtype == np.uint8:

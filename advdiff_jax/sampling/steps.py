@@ -202,7 +202,7 @@ def dpm_solver_2m(schedule: Schedule, stochastic: bool = False) -> Step:
         kept = (u_s / u_t) ** 2 if stochastic else u_s / u_t
         y_s = kept * x / schedule.alpha(t) + (1.0 - kept) * mixed
         if stochastic:
-            y_s = y_s + u_s * jnp.sqrt(1.0 - kept) * rng.normal(keys, x)
+            y_s = y_s + u_s * jnp.sqrt(jnp.maximum(1.0 - kept, 0.0)) * rng.normal(keys, x)
         return schedule.alpha(s) * y_s, (x0, u_t)
 
     return Step(init, update)
