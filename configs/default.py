@@ -199,8 +199,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     restore.file = ""  # folder: folder or archive of masks; blur, k_space: an .npy file or a grey image; python: a .py file
     # std in the data's units (images: [-1, 1]) | "measured" (in each image, as --mode=noise does)
     restore.noise_std = ml_collections.FieldReference("measured", field_type=object)  # one of these: the noise in the images
-    # moments | dps | a_dps (for models that are given a mask) | sdedit | final (for models whose training data have as much
-    # noise) | nl_means | wavelet | inpaint | wiener; the last four need no model
+    # moments | dps | a_dps (for models that are given a mask) | sdedit | one_step | final (for models whose training data have
+    # as much noise) | nl_means | wavelet | inpaint | wiener; the last four need no model
     restore.method = "moments"  # one of these; its images are written
     restore.beside = ()  # others for the table, each a name of restore.method; (): those without a model that fit the operator
     restore.draws = 4  # moments, dps, a_dps, sdedit: draws for each image; their mean is the result

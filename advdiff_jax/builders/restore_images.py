@@ -10,6 +10,7 @@ import numpy as np
 from advdiff_jax import cache
 from advdiff_jax.builders import levels
 from advdiff_jax.builders.data import Data
+from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import build_operator, operator_spec
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.builders.restorers import Problem
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"  # value of restore.images
 MEASURED = levels.MEASURED  # value of restore.noise_std
+NEARLY_ALL = 0.99  # share of noisy training examples above which a plain model draws noisy images
 KEYS = {"config.data.mask_path": "config.restore.file", "config.data.mask=": "config.restore.operator="}
 BESIDE, BYTES = 4000, 2**28  # training examples, at most, beside which images are measured
 
@@ -180,6 +182,13 @@ def _measured(config, images, train):
         both = [pixels.to_float(part) for part in both]
     with as_user_error("config.restore.images"):
         found = measure.measure(np.concatenate(both), config.seed)
+    noisy = float(np.mean(~found.is_clean[len(images) :]))
+    if noisy > NEARLY_ALL and config.restore.method != "final" and not objective_spec(config).lowest_noise(config):
+        log.warning(
+            "%.0f%% of the training examples are noisy, and draws of the model are as noisy as they are: set "
+            "config.restore.method=final, or train ambient_blind",
+            100.0 * noisy,
+        )
     per_image = (value[: len(images)] for value in (found.std, found.is_clean, found.reading, found.whiteness))
     std, is_clean, reading, whiteness = per_image
     return NoiseLevels(std, found.error, is_clean, reading, whiteness, found.words)

@@ -153,17 +153,25 @@ def _a_dps(config, model, keys, measured):
     return _from_prior(config, model, keys, measured.y, rule, model.denoiser(config.sampling.clip or None))
 
 
+def _raised(model, keys, measured):
+    """Returns images as states z = x + u n, and u [B]: what has less noise than the model has learnt gets more."""
+    level = jnp.maximum(measured.noise_std, 1.001 * model.least)
+    added = jnp.sqrt(jnp.maximum(level**2 - measured.noise_std**2, 0.0))  # a fused multiply-add may round below 0
+    return measured.y + bcast(added, measured.y) * rng.normal(keys, measured.y), level
+
+
 def _sdedit(config, model, keys, measured):
     schedule, c = model.process.schedule, config.restore
     denoise, rule = model.denoiser(config.sampling.clip or None), steps.dpm_solver_2m(schedule, stochastic=True)
-    # What has less noise than the model has learnt starts at that level, with more noise.
-    level = jnp.maximum(measured.noise_std, 1.001 * model.least)
     more_keys, step_keys = rng.split(keys, 2)
-    added = jnp.sqrt(jnp.maximum(level**2 - measured.noise_std**2, 0.0))  # a fused multiply-add may round below 0
-    more = bcast(added, measured.y) * rng.normal(more_keys, measured.y)
-    return posterior.from_level(
-        schedule, denoise, step_keys, measured.y + more, level, rule, c.steps, config.sampling.rho, model.least
-    )
+    z, level = _raised(model, more_keys, measured)
+    return posterior.from_level(schedule, denoise, step_keys, z, level, rule, c.steps, config.sampling.rho, model.least)
+
+
+def _one_step(config, model, keys, measured):
+    schedule, (z, level) = model.process.schedule, _raised(model, keys, measured)
+    t = schedule.time(level)
+    return model.denoiser(config.sampling.clip or None)(bcast(schedule.alpha(t), z) * z, t).x0
 
 
 def _final(config, model, keys, measured):
@@ -205,6 +213,11 @@ RESTORERS = {
     ),
     "sdedit": RestorerSpec(
         _by_model(_sdedit), "the reverse process from the image's own noise level down (SDEdit)", ("noise",), reads=_STEPS
+    ),
+    "one_step": RestorerSpec(
+        _by_model(_one_step, lambda c: 1),
+        "the posterior mean, by one evaluation at the image's own noise level",
+        ("noise",),
     ),
     "final": RestorerSpec(
         _by_model(_final, lambda c: 1),

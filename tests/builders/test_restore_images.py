@@ -64,12 +64,15 @@ def restoration(places, operator="noise", images="dirty", clean="", file="", noi
     return build_restoration(config, build_data(config), build_process(config).schedule)
 
 
-def test_images_find_their_clean_ones_and_their_noise(places):
+def test_images_find_their_clean_ones_and_their_noise(places, caplog):
     found = restoration(places, clean="clean", noise_std="measured")
+    assert "training examples are noisy" not in caplog.text  # a tenth is clean
     assert found.names == [f"{i:03d}" for i in range(COUNT)]
     np.testing.assert_allclose(found.clean, CROPS / 127.5 - 1.0, atol=1e-6)
     assert found.problem.std == pytest.approx(STD, rel=0.35)  # images of 16 x 16, one by one
-    assert len(restoration(places, images="one").names) == 1  # a person may have one photograph
+    alone = restoration(places, images="one", noise_std="measured", **{"data.fraction": 1.0})
+    assert len(alone.names) == 1  # a person may have one photograph
+    assert "100% of the training examples are noisy, and draws of the model are as noisy" in caplog.text
 
 
 @pytest.mark.parametrize(("operator", "images", "file"), [("alpha", "alpha", ""), ("folder", "dirty", "masks")])

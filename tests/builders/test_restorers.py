@@ -68,6 +68,12 @@ def test_draws_have_the_posterior_s_mean_and_variance(method, name):
     assert np.abs(np.cov(found.T) - covariance).max() < 0.1 * scale.max() ** 2
 
 
+def test_one_step_is_the_posterior_mean():
+    problem, mean, _ = problem_of("noise")
+    found = build_restorer(config_of(method="one_step"), "one_step", prior_of(config_of()))(problem)
+    np.testing.assert_allclose(found[0].reshape(COUNT, DIM), np.tile(mean, (COUNT, 1)), atol=0.001)
+
+
 def test_the_final_step_is_the_posterior_mean_of_a_model_of_noisy_data():
     """Here the data of the model are the noisy ones, so what lies behind them has their covariance less the noise's."""
     config = config_of(method="final")
