@@ -204,6 +204,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     restore.method = "moments"  # one of these; its images are written
     restore.beside = ()  # others for the table, each a name of restore.method; (): those without a model that fit the operator
     restore.draws = 4  # moments, dps, a_dps, sdedit: draws for each image; their mean is the result
+    # A plain model takes clipped noise for content.
+    restore.unclip = True  # images of 8 bits: each draw goes on beyond black and white by noise that was clipped there
     restore.steps = 50  # of a draw, on the grid of EDM down to 0
     restore.cg_steps = 3  # moments: steps of conjugate gradients, each a backward pass
     restore.zeta = 1.0  # dps, a_dps: length of the gradient step; 1 in DPS

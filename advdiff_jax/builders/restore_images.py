@@ -83,7 +83,7 @@ def build_restoration(config: ml_collections.ConfigDict, data: Data, schedule: S
     if masks is not None:
         y = np.where(masks, y, np.float32(0.0))
     std, words = _noise(config, found, data.train, schedule)
-    problem = Problem(y, std.astype(np.float32), masks, operator)
+    problem = Problem(y, std.astype(np.float32), masks, operator, found.stored.dtype == np.uint8 and config.restore.unclip)
     return Restoration(problem, found.names, found.stored.dtype, clean, words)
 
 

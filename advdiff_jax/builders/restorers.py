@@ -35,12 +35,14 @@ class Problem(NamedTuple):
         std: of the noise in each, [N].
         masks: pixels that are seen, [N, H, W, 1] of bool; None: the operator has no mask.
         operator: masks of a batch -> the operator that measured it.
+        is_clipped: the images are stored in 8 bits, which clip noise at black and white.
     """
 
     y: np.ndarray
     std: np.ndarray
     masks: np.ndarray | None
     operator: OperatorOf
+    is_clipped: bool = False
 
 
 class Prior(NamedTuple):
@@ -85,8 +87,25 @@ class RestorerSpec(NamedTuple):
     needs_model: bool = True
 
 
-def _by_model(restore_batch: Callable, draws: Callable = lambda c: c.draws) -> Callable:
-    """Builds `RestorerSpec.build` from restore_batch(config, prior, keys [B], measurement) -> images [B, ...]."""
+def unclipped(keys: jax.Array, y: jax.Array, std: jax.Array) -> jax.Array:
+    """Draws the noise that 8 bits have clipped: what is black or white goes on beyond by the half of a Gaussian.
+
+    Where the clean image is black or white this makes its noise Gaussian again. A model takes clipped noise for content.
+
+    Args:
+        keys: typed keys, [B].
+        y: images in [-1, 1], [B, ...].
+        std: of their noise, [B].
+    """
+    beyond = bcast(std, y) * jnp.abs(rng.normal(keys, y))
+    return jnp.where(y <= -1.0, y - beyond, jnp.where(y >= 1.0, y + beyond, y))
+
+
+def _by_model(restore_batch: Callable, is_random: bool = True) -> Callable:
+    """Builds `RestorerSpec.build` from restore_batch(config, prior, keys [B], measurement) -> images [B, ...].
+
+    What is not `is_random` has one draw, unless the images are clipped: then its mean is over draws of what was clipped.
+    """
 
     def build(config, model):
         c = config.restore
@@ -96,6 +115,8 @@ def _by_model(restore_batch: Callable, draws: Callable = lambda c: c.draws) -> C
 
             @jax.jit
             def one(params, keys, y, std, masks):
+                clip_keys, keys = rng.split(keys, 2)
+                y = unclipped(clip_keys, y, std) if problem.is_clipped else y
                 measured = posterior.Measurement(y, problem.operator(masks).forward, std)
                 return restore_batch(config, model._replace(params=params), keys, measured)
 
@@ -106,11 +127,11 @@ def _by_model(restore_batch: Callable, draws: Callable = lambda c: c.draws) -> C
                 parts = [one(model.params, keys[at], problem.y[at], problem.std[at], pick(problem.masks, at)) for at in rows]
                 return np.concatenate(parts)[:count]
 
-            found = []
-            for number in range(draws(c)):
+            found, draws = [], c.draws if is_random or problem.is_clipped else 1
+            for number in range(draws):
                 start = time.monotonic()
                 found.append(draw(number))
-                log.info("draw %d of %d: %.1f s", number + 1, draws(c), time.monotonic() - start)
+                log.info("draw %d of %d: %.1f s", number + 1, draws, time.monotonic() - start)
             return np.stack(found)
 
         return restored
@@ -215,14 +236,16 @@ RESTORERS = {
         _by_model(_sdedit), "the reverse process from the image's own noise level down (SDEdit)", ("noise",), reads=_STEPS
     ),
     "one_step": RestorerSpec(
-        _by_model(_one_step, lambda c: 1),
+        _by_model(_one_step, is_random=False),
         "the posterior mean, by one evaluation at the image's own noise level",
         ("noise",),
+        reads=("restore.draws",),
     ),
     "final": RestorerSpec(
-        _by_model(_final, lambda c: 1),
+        _by_model(_final, is_random=False),
         "one posterior mean by a model whose training data have as much noise (the final step)",
         ("noise",),
+        reads=("restore.draws",),
     ),
     "nl_means": RestorerSpec(
         _plain(lambda config, problem: rivals.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False

@@ -57,7 +57,8 @@ MODES = {
     "restore": ModeSpec(
         "restores dirty images by the model of a run: posterior mean and draws",
         reads=tuple(
-            f"restore.{key}" for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown")
+            f"restore.{key}"
+            for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown", "unclip")
         ),
     ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
