@@ -1,12 +1,13 @@
 """Restorers under the exact denoiser of Gaussian images, where posterior mean and covariance are known."""
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
 from advdiff_jax.builders.process import build_process
-from advdiff_jax.builders.restorers import Prior, Problem, build_restorer, chosen
+from advdiff_jax.builders.restorers import Prior, Problem, build_restorer, chosen, unclipped
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.diffusion import exact
 from advdiff_jax.errors import InvalidArgument, UserError
@@ -68,6 +69,16 @@ def test_draws_have_the_posterior_s_mean_and_variance(method, name):
     assert np.abs(np.cov(found.T) - covariance).max() < 0.1 * scale.max() ** 2
 
 
+def test_a_model_that_learnt_nothing_below_a_level_restores_from_there():
+    problem, *_ = problem_of("noise")
+    config, least = config_of(method="sdedit", draws=1, steps=2), 0.5
+    found = build_restorer(config, "sdedit", prior_of(config)._replace(least=least))(problem)[0].reshape(COUNT, DIM)
+    gain = COVARIANCE @ np.linalg.inv(COVARIANCE + least**2 * np.eye(DIM))
+    np.testing.assert_allclose(found.mean(0), MEAN + gain @ (problem.y[0].reshape(DIM) - MEAN), atol=0.03)
+    spread = gain @ gain.T * (least**2 - NOISE**2)  # of the noise that was added
+    assert np.trace(np.cov(found.T)) == pytest.approx(np.trace(spread), rel=0.05)
+
+
 def test_one_step_is_the_posterior_mean():
     problem, mean, _ = problem_of("noise")
     found = build_restorer(config_of(method="one_step"), "one_step", prior_of(config_of()))(problem)
@@ -95,3 +106,13 @@ def test_a_method_that_does_not_take_the_operator_is_refused():
     assert chosen(config_of(operator="blur", beside=("dps",))) == ["moments", "dps"]
     with pytest.raises(InvalidArgument, match="is for models that are given a mask"):
         build_restorer(config_of(method="a_dps"), "a_dps", prior_of(config_of()))
+
+
+def test_clipped_noise_of_black_and_white_images_is_gaussian_again():
+    clean = jnp.tile(jnp.array([-1.0, 1.0, 0.0]), (20_000, 1))
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    y = jnp.clip(clean + NOISE * jax.random.normal(jax.random.key(1), clean.shape), -1.0, 1.0)
+    noise = np.asarray(unclipped(keys, y, jnp.full(20_000, NOISE)) - clean)
+    np.testing.assert_allclose(noise.mean(0), 0.0, atol=0.01)
+    np.testing.assert_allclose(noise.std(0), NOISE, rtol=0.02)
+    assert np.mean(noise[:, 0] ** 3) == pytest.approx(0.0, abs=0.1 * NOISE**3)  # not skewed; clipped noise is
