@@ -101,10 +101,13 @@ def unclipped(keys: jax.Array, y: jax.Array, std: jax.Array) -> jax.Array:
     return jnp.where(y <= -1.0, y - beyond, jnp.where(y >= 1.0, y + beyond, y))
 
 
-def _by_model(restore_batch: Callable, is_random: bool = True) -> Callable:
+def _by_model(restore_batch: Callable, is_random: bool = True, fills: bool = True) -> Callable:
     """Builds `RestorerSpec.build` from restore_batch(config, prior, keys [B], measurement) -> images [B, ...].
 
-    What is not `is_random` has one draw, unless the images are clipped: then its mean is over draws of what was clipped.
+    Args:
+        restore_batch: one draw of a batch.
+        is_random: draws differ, even of images that are not clipped; else such images have one draw.
+        fills: draws what was clipped, see `unclipped`.
     """
 
     def build(config, model):
@@ -116,7 +119,7 @@ def _by_model(restore_batch: Callable, is_random: bool = True) -> Callable:
             @jax.jit
             def one(params, keys, y, std, masks):
                 clip_keys, keys = rng.split(keys, 2)
-                y = unclipped(clip_keys, y, std) if problem.is_clipped else y
+                y = unclipped(clip_keys, y, std) if problem.is_clipped and fills else y
                 measured = posterior.Measurement(y, problem.operator(masks).forward, std)
                 return restore_batch(config, model._replace(params=params), keys, measured)
 
@@ -127,7 +130,7 @@ def _by_model(restore_batch: Callable, is_random: bool = True) -> Callable:
                 parts = [one(model.params, keys[at], problem.y[at], problem.std[at], pick(problem.masks, at)) for at in rows]
                 return np.concatenate(parts)[:count]
 
-            found, draws = [], c.draws if is_random or problem.is_clipped else 1
+            found, draws = [], c.draws if is_random or (problem.is_clipped and fills) else 1
             for number in range(draws):
                 start = time.monotonic()
                 found.append(draw(number))
@@ -242,10 +245,9 @@ RESTORERS = {
         reads=("restore.draws",),
     ),
     "final": RestorerSpec(
-        _by_model(_final, is_random=False),
+        _by_model(_final, is_random=False, fills=False),  # the noise in the model's data is clipped too
         "one posterior mean by a model whose training data have as much noise (the final step)",
         ("noise",),
-        reads=("restore.draws",),
     ),
     "nl_means": RestorerSpec(
         _plain(lambda config, problem: rivals.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False
