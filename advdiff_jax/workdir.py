@@ -41,6 +41,9 @@ OLD_RESULTS = {"overfitting_": "inner_"}
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation")
 
+# Sections that no run reads, but a mode that shows data or finished runs.
+OF_A_MODE = ("poison.", "compare.", "restore.")
+
 # How a host reads its data and fits a step in its memory, and when a run gives up: it may go on with other values.
 HOST_KEYS = (
     "data.num_workers",
@@ -194,11 +197,10 @@ def claim(
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be used ({error.strerror}): name another with --workdir") from error
 
-    if new := [key for key in mine if key not in theirs and key not in HOST_KEYS]:
+    if new := [key for key in mine if key not in theirs and _is_of_run(key)]:
         values = ", ".join(f"{key}={mine[key]!r}" for key in new)
         log.info("%s is of an earlier version; keys that it lacks take the values of this config: %s", path, values)
-    compared = (mine.keys() & theirs.keys()) - {*HOST_KEYS}
-    differing = sorted(key for key in compared if mine[key] != theirs[key])
+    differing = sorted(_differing(mine, theirs))
     evaluated = [key for key in differing if evaluate_only and key.split(".")[0] in EVALUATION_SECTIONS]
     if refused := [f"{key} ({theirs[key]!r} there, {mine[key]!r} here)" for key in differing if key not in evaluated]:
         other = "give the run's own values as well" if evaluate_only else "name another --workdir"
@@ -213,6 +215,14 @@ def claim(
     return out
 
 
+def _is_of_run(key):
+    return key not in HOST_KEYS and not key.startswith(OF_A_MODE)
+
+
+def _differing(mine, theirs):
+    return {key for key in mine.keys() & theirs.keys() if _is_of_run(key) and mine[key] != theirs[key]}
+
+
 def evaluation_folder(mine: dict[str, Any], theirs: dict[str, Any], workdir: pathlib.Path) -> pathlib.Path:
     """Returns where the results of an evaluation go: the workdir, or evaluations/KEY=VALUE,... of what differs from the run.
 
@@ -221,7 +231,7 @@ def evaluation_folder(mine: dict[str, Any], theirs: dict[str, Any], workdir: pat
         theirs: flat config of the run.
         workdir: of the run.
     """
-    keys = sorted(key for key in (mine.keys() & theirs.keys()) - {*HOST_KEYS} if mine[key] != theirs[key])
+    keys = sorted(_differing(mine, theirs))
     return workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in keys) if keys else workdir
 
 
@@ -240,7 +250,7 @@ def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     if not path.exists():
         return
     mine, theirs = flatten(config), read_config(path)
-    differing = {key for key in (mine.keys() & theirs.keys()) - {*HOST_KEYS} if mine[key] != theirs[key]}
+    differing = _differing(mine, theirs)
     longer = differing == {"train.steps"} and mine["train.steps"] > theirs["train.steps"]
     finished = (workdir / "results.json").exists()
     changed = config.train.accept_changes and differing and differing <= {*CHANGEABLE} and not finished

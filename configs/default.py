@@ -186,6 +186,31 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...
     compare.metrics = ()  # names in results.json that are compared; (): all that rank runs
 
+    # --- restore: of --mode=restore, which alone reads this section --------------------------------------------------
+    config.restore = restore = ml_collections.ConfigDict()
+    # A folder, an archive, .npy or .npz; fitted to the model's size as training images are. "held_out": those of data.held_out.
+    restore.images = ""  # the dirty images; required
+    restore.clean = ""  # the same images without dirt, by the same names, to measure the result; "": not known
+    restore.count = 0  # evenly spaced ones of them; 0: all
+    # noise (nothing but noise) | alpha (pixels that are not opaque are missing) | folder (pixels that are black in the file of
+    # the same name in restore.file are) | nan (pixels of an array of floats are) | blur (by the kernel in restore.file) |
+    # k_space (frequencies that are black in restore.file are missing) | python (forward, and perhaps adjoint, in restore.file)
+    restore.operator = "noise"  # one of these: what happened to the images, before noise
+    restore.file = ""  # folder: folder or archive of masks; blur, k_space: an .npy file or a grey image; python: a .py file
+    # std in the data's units (images: [-1, 1]) | "measured" (in each image, as --mode=noise does)
+    restore.noise_std = ml_collections.FieldReference("measured", field_type=object)  # one of these: the noise in the images
+    # moments | dps | a_dps (for models that are given a mask) | sdedit | one_step | final (for models whose training data have
+    # as much noise) | nl_means | wavelet | inpaint | wiener; the last four need no model
+    restore.method = "moments"  # one of these; its images are written
+    restore.beside = ()  # others for the table, each a name of restore.method; (): those without a model that fit the operator
+    restore.draws = 4  # moments, dps, a_dps, sdedit: draws for each image; their mean is the result
+    # A plain model takes clipped noise for content.
+    restore.unclip = True  # images of 8 bits: each draw goes on beyond black and white by noise that was clipped there
+    restore.steps = 50  # of a draw, on the grid of EDM down to 0
+    restore.cg_steps = 3  # moments: steps of conjugate gradients, each a backward pass
+    restore.zeta = 1.0  # dps, a_dps: length of the gradient step; 1 in DPS
+    restore.shown = 8  # images in the report
+
     # --- diffusion: x_t = alpha(t) x0 + sigma(t) eps ------------------------------------------------------------------
     config.diffusion = diffusion = ml_collections.ConfigDict()
     diffusion.schedule = "vp_linear"  # vp_linear | vp_cosine | vp_betas | sub_vp | ve (score_sde) | edm | flow (rectified flow)

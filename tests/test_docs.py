@@ -14,7 +14,9 @@ from advdiff_jax.builders.data import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.gain import build_closed_form, gain_curve
 from advdiff_jax.builders.metrics import METRICS
+from advdiff_jax.builders.operators import OPERATORS
 from advdiff_jax.builders.outputs import COSTS
+from advdiff_jax.builders.restorers import RESTORERS
 from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.builders.steps import evaluations
 from advdiff_jax.builders.validate import CHOICES, resolve
@@ -195,6 +197,8 @@ def test_every_registry_is_in_its_file(page):
         ("docs/evaluation.md", METRICS),
         ("docs/evaluation.md", DIAGNOSTICS),
         ("docs/evaluation.md", COSTS),
+        ("docs/restore.md", OPERATORS),
+        ("docs/restore.md", RESTORERS),
     ],
 )
 def test_every_name_of_a_registry_is_explained(page, table):

@@ -45,6 +45,13 @@ RANGES = {
     "poison.step_size": _POSITIVE,
     "poison.draws": _COUNT,
     "poison.batch_size": _COUNT,
+    "restore.count": _INDEX,
+    "restore.draws": _COUNT,
+    "restore.steps": "[2, inf)",
+    "restore.cg_steps": _COUNT,
+    "restore.zeta": _AMOUNT,
+    "restore.shown": _COUNT,
+    "restore.noise_std": _AMOUNT,
     "diffusion.grid_steps": _INDEX,
     "diffusion.beta_min": _POSITIVE,
     "diffusion.beta_max": _POSITIVE,
@@ -186,7 +193,7 @@ RANGES = {
 
 
 # key -> words that it takes besides numbers.
-WORDS = {"sampling.final_denoise": ("measured",)}
+WORDS = {"sampling.final_denoise": ("measured",), "restore.noise_std": ("measured",)}
 
 
 def range_of(key: str) -> str | None:

@@ -21,10 +21,12 @@ from advdiff_jax.builders.features import FEATURES, fall_back
 from advdiff_jax.builders.levels import FLOORS
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.objectives import OBJECTIVES, STEIN, VARIANCES, objective_spec
+from advdiff_jax.builders.operators import OPERATORS
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
+from advdiff_jax.builders.restorers import RESTORERS
 from advdiff_jax.builders.sources import MASKS, SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
 from advdiff_jax.errors import UserError
@@ -54,6 +56,9 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.corruptions": CORRUPTIONS,
     "data.storage": STORAGES,
     "poison.ball": BALLS,
+    "restore.operator": OPERATORS,
+    "restore.method": RESTORERS,
+    "restore.beside": RESTORERS,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,
     "diffusion.learn_variance": VARIANCES,

@@ -46,6 +46,17 @@ def describe_objective(config: ml_collections.ConfigDict) -> str:
     return ", ".join(parts)
 
 
+def describe_known(config: ml_collections.ConfigDict) -> str:
+    """Says what the objective is given of each example beside its values: `known = nothing | std | mask | mask, std`."""
+    spec = objective_spec(config)
+    std = {"above": "std, as measured in it", "clean": "std, as measured in it: 0 or not"}.get(spec.by_level)
+    if spec.needs_noise_std:
+        std = "std of its noise"
+    elif "baselines.guess" in spec.reads:
+        std = f"std, {config.baselines.guess * config.data.noise_std:g} for all"
+    return ", ".join(filter(None, ["mask" if spec.needs_mask(config) else None, std])) or "nothing"
+
+
 def _count(number, noun):
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -85,6 +96,7 @@ def setup(config: ml_collections.ConfigDict, train: Examples, parameters: int) -
         ("Data", describe_data(config, train)),
         ("Model", network + (f" with {c.grid_steps:,} steps" if c.grid_steps else "")),
         ("Objective", f"{config.variant}: {describe_objective(config)}"),
+        ("Known of each example", describe_known(config)),
         ("Training", describe_training(config, len(train))),
         ("Sampling", describe_sampling(config)),
     ]

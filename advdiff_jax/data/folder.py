@@ -38,6 +38,7 @@ def image_folder(
     pad: bool = False,
     mask: str = "none",
     mask_path: str = "",
+    fewest: int = FEWEST,
 ) -> Images:
     """Opens all images under a folder at any depth, sorted by path, or in an archive; subfolders are not classes.
 
@@ -57,14 +58,15 @@ def image_folder(
         pad: whether a smaller image gets a black border instead of being enlarged, see `records.fit`.
         mask: "none", "alpha" (pixels that are not opaque are not known) or "folder" (the files of `mask_path`).
         mask_path: folder or archive with a mask for each image, of the same name and size: white where it is known.
+        fewest: images that there must be.
 
     Raises:
         InvalidArgument: a value is out of range.
-        UserError: the folder is missing, holds fewer than `FEWEST` images, holds bad images and `on_bad` is "fail", the
+        UserError: the folder is missing, holds fewer than `fewest` images, holds bad images and `on_bad` is "fail", the
             range of the values is not clear, or a mask is missing or does not fit its image.
     """
     check_arguments(size, channels, crop, on_bad)  # before the check of the files, which may take minutes
-    usable = _usable(path, "path", on_bad, cache_dir)
+    usable = _usable(path, "path", on_bad, cache_dir, fewest)
     root, base, used, findings, inventory = usable
     where = shown(str(root))
     values = _range_of(path, where, used, findings, value_range)
@@ -81,7 +83,7 @@ def image_folder(
         inventory.table(),
         pad,
         {tuple(findings[entry.name]["size"]) for entry in used},
-        _masks(usable, shape, crop, pad, mask, mask_path, cache_dir),
+        _masks(usable, shape, crop, pad, mask, mask_path, cache_dir, fewest),
     )
 
 
@@ -95,7 +97,7 @@ class _Usable(NamedTuple):
     inventory: Inventory
 
 
-def _usable(path, key, on_bad, cache_dir):
+def _usable(path, key, on_bad, cache_dir, fewest):
     """Looks through the folder or archive `path`, which `config.data.KEY` names; raises UserError as `image_folder`."""
     root = pathlib.Path(os.path.expanduser(path)).absolute()
     if not path or not (os.path.isdir(root) or os.path.isfile(root)):  # pathlib's raise errors for names that are too long
@@ -117,7 +119,7 @@ def _usable(path, key, on_bad, cache_dir):
         refused, looked_at = inventory.count_refused(), inventory.count_looked_at()
         log.warning("%s: %d of %d images are skipped: %s", shown(str(root)), refused, looked_at, inventory.named_refused())
     used = inventory.used
-    if len(used) < FEWEST:
+    if len(used) < fewest:
         raise UserError(_too_few(f"config.data.{key}={path!r}", inventory))
     return _Usable(root, base, used, findings, inventory)
 
@@ -126,12 +128,12 @@ def _records(base, entries):
     return (Members if entries[0].archive else Files)(base, entries)
 
 
-def _masks(usable, shape, crop, pad, mask, mask_path, cache_dir):
+def _masks(usable, shape, crop, pad, mask, mask_path, cache_dir, fewest):
     """Returns the masks of the images, or None."""
     if mask == "alpha":
         return masks.RecordMasks(_records(usable.base, usable.entries), masks.of_alpha, shape, crop, pad)
     if mask == "folder":
-        found = _usable(mask_path, "mask_path", "fail", cache_dir)
+        found = _usable(mask_path, "mask_path", "fail", cache_dir, fewest)
         paired = masks.pair(mask_path, usable.entries, usable.findings, found.entries, found.findings)
         return masks.RecordMasks(_records(found.base, paired), masks.of_mask, shape, crop, pad)
     return None

@@ -1,6 +1,8 @@
 """Encoded images (files, records) as a data set: `Images` reads, decodes, crops and resizes them on access."""
 
+import itertools
 import logging
+import pathlib
 from collections.abc import Sequence, Set
 from typing import Protocol
 
@@ -129,6 +131,15 @@ class Images:
         for row, (index, data) in enumerate(zip(wanted, encoded, strict=True)):
             out[row] = self._image(index, data)
         return out
+
+    def names(self) -> list[str]:
+        """Returns the names of the images, without folder and ending; a name that comes again gets a number."""
+        found: dict[str, None] = {}  # an ordered set
+        for index in range(len(self)):
+            stem = pathlib.PurePath(self._records.name(index)).stem
+            others = (f"{stem}-{number}" for number in itertools.count(2))
+            found[next(name for name in itertools.chain([stem], others) if name not in found)] = None
+        return list(found)
 
     def fingerprint(self) -> dict:
         """Returns `fingerprint.of` of the records; those that cannot say what they hold are identified by their number."""

@@ -54,6 +54,13 @@ MODES = {
     "noise": ModeSpec(
         "measures the noise of every training example, given the data alone", output="noise", needs_network=False
     ),
+    "restore": ModeSpec(
+        "restores dirty images by the model of a run: posterior mean and draws",
+        reads=tuple(
+            f"restore.{key}"
+            for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown", "unclip")
+        ),
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -28,13 +29,15 @@ def write_npz(path: pathlib.Path, samples: pixels.Examples) -> None:
     partial.replace(path)
 
 
-def write_pngs(folder: pathlib.Path, samples: pixels.Examples) -> None:
-    """Writes images [N, H, W, C] as 000000.png and so on; what the folder held before is removed."""
+def write_pngs(folder: pathlib.Path, samples: pixels.Examples, names: Sequence[str] | None = None) -> None:
+    """Writes images [N, H, W, C] as 000000.png and so on, or as NAME.png; what the folder held before is removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for start in range(0, len(samples), CHUNK):
         for index, image in enumerate(_bytes(samples, start), start):
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / f"{index:06d}.png")
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+                folder / f"{names[index] if names else f'{index:06d}'}.png"
+            )
 
 
 def _bytes(samples, start):

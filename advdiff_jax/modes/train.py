@@ -61,7 +61,7 @@ def train_lap(config: ml_collections.ConfigDict, folder: pathlib.Path, lap: laps
             log.info("%s: %s", title, _describe(config, experiment))
         if by_level:
             teaching = _measured_teaching(config, data, folder, title)
-        config, opened = _fit(config, folder, data, experiment, teaching, start, title)
+        config, opened = _fit(config, folder, data, lap, experiment, teaching, start, title)
         return evaluate.evaluate_run(config, folder, opened)
 
 
@@ -71,7 +71,7 @@ def _measured_teaching(config, data, folder, title):
     return teaching
 
 
-def _fit(config, folder, data, experiment, teaching, start, title):
+def _fit(config, folder, data, lap, experiment, teaching, start, title):
     """Trains, and measures again on the way if that is due; returns the config with what was measured, and the run."""
 
     def located(experiment):

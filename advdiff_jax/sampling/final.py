@@ -23,7 +23,14 @@ from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 
 def final_denoise(
-    schedule: Schedule, denoise, keys: jax.Array, y: jax.Array, std: float, level: float, draws: int, own: bool = False
+    schedule: Schedule,
+    denoise,
+    keys: jax.Array,
+    y: jax.Array,
+    std: jax.Array | float,
+    level: jax.Array | float,
+    draws: int,
+    own: bool = False,
 ) -> jax.Array:
     """Applies the module docstring's formula.
 
@@ -32,20 +39,22 @@ def final_denoise(
         denoise: (x_t [B, ...], t [B]) -> `Denoised`, unclipped.
         keys: typed keys, [B].
         y: samples, [B, ...].
-        std: s, the noise in the data that the model was trained on, in the data's units.
-        level: u, a noise-to-signal ratio.
+        std: s, the noise in the data that the model was trained on, in the data's units, scalar or [B].
+        level: u, a noise-to-signal ratio, scalar or [B].
         draws: number of e.
         own: each sample's s is its own s_i, at most `std`.
 
     Returns:
         means of the clean data, [B, ...].
     """
-    t = jnp.full(y.shape[:1], schedule.time(jnp.asarray(level, jnp.float32)))
+    level, std = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), y.shape[:1]) for value in (level, std))
+    t, u = schedule.time(level), bcast(level, y)
+    alpha = bcast(schedule.alpha(t), y)
 
     def add(totals, i):
         e = rng.normal(rng.fold_in(keys, i), y)
-        z = y + level * e
-        found = denoise(schedule.alpha(t[0]) * z, t)
+        z = y + u * e
+        found = denoise(alpha * z, t)
         missed = jnp.mean((found.eps - e).reshape(len(y), -1) ** 2, axis=1)
         return jax.tree.map(jnp.add, totals, (z, found.x0 - z, missed)), None
 
@@ -53,5 +62,5 @@ def final_denoise(
     z, step, missed = jax.tree.map(lambda total: total / draws, jax.lax.scan(add, start, jnp.arange(draws))[0])
     variance = std**2
     if own:
-        variance = bcast(jnp.minimum(level**2 * missed / jnp.maximum(1.0 - missed, 1e-6), variance), y)
-    return z + (variance + level**2) / level**2 * step
+        variance = jnp.minimum(level**2 * missed / jnp.maximum(1.0 - missed, 1e-6), variance)
+    return z + bcast((variance + level**2) / level**2, y) * step

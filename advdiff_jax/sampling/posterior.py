@@ -145,7 +145,15 @@ def dps(schedule: Schedule, rule: Step, measurement: Measurement, zeta: float) -
 
 
 def from_level(
-    schedule: Schedule, denoise: Callable, keys: jax.Array, z: jax.Array, level: jax.Array, rule: Step, steps: int, rho: float
+    schedule: Schedule,
+    denoise: Callable,
+    keys: jax.Array,
+    z: jax.Array,
+    level: jax.Array,
+    rule: Step,
+    steps: int,
+    rho: float,
+    least: float = 0.0,
 ) -> jax.Array:
     """Runs the reverse process from z = x + u n, at each example's own u, down to 0.
 
@@ -159,11 +167,12 @@ def from_level(
         rule: `steps.ancestral` draws from p(x | z); a rule of the probability-flow ODE maps z to one x.
         steps: number of steps of each example, on EDM's grid from u to the smallest and then to 0.
         rho: exponent of that grid.
+        least: u at which the grid ends instead, for a model that has learnt nothing below.
 
     Returns:
         draws, [B, ...].
     """
-    lowest = schedule.noise_to_signal(jnp.asarray(schedule.t_min, jnp.float32))
+    lowest = jnp.maximum(schedule.noise_to_signal(jnp.asarray(schedule.t_min, jnp.float32)), least)
     share = jnp.arange(steps) / max(1, steps - 1)
 
     def one(key, z, u):

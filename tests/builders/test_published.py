@@ -62,5 +62,24 @@ def test_a_set_up_in_words():
     assert said["Objective"] == (
         "robust_adv: equivariance with a square loss, adversarial perturbations (1 ascent step), weight paper (lam = 0.3)"
     )
+    assert said["Known of each example"] == "nothing"
     assert said["Sampling"] == "ddpm, 100 steps; 1,000 samples are judged"
     assert said["Model"].startswith("unet of 72,113 parameters, which predicts eps; vp_linear with 1,000 steps")
+
+
+@pytest.mark.parametrize(
+    ("variant", "known"),
+    [
+        ("ddpm", "nothing"),
+        ("ambient_oracle", "std of its noise"),
+        ("ambient_guess", "std, 0.1 for all"),
+        ("ambient_blind", "std, as measured in it"),
+        ("ambient_mask", "mask"),
+        ("gsure", "mask, std, 0.1 for all"),
+    ],
+)
+def test_what_an_objective_knows_of_each_example(variant, known):
+    config = digits.get_config(variant)
+    config.data.update({"corruptions": ("gaussian", "missing_pixels"), "noise_std": 0.2})
+    config.baselines.guess = 0.5
+    assert words.describe_known(config) == known

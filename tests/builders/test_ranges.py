@@ -5,7 +5,7 @@ import math
 import pytest
 
 from advdiff_jax import workdir
-from advdiff_jax.builders.ranges import RANGES, check_ranges, contains, range_of
+from advdiff_jax.builders.ranges import RANGES, WORDS, check_ranges, contains, range_of
 from advdiff_jax.builders.validate import CHOICES, resolve
 from advdiff_jax.errors import UserError
 from configs import default, plane3d
@@ -20,7 +20,7 @@ NAMES = {*CHOICES, "compare.metrics"}  # tuples that hold names, when they are n
 NUMERIC = [
     key
     for key, value in KEYS.items()
-    if is_number(value) or (isinstance(value, list) and all(map(is_number, value)) and key not in NAMES)
+    if is_number(value) or key in WORDS or (isinstance(value, list) and all(map(is_number, value)) and key not in NAMES)
 ]
 WITHOUT_RANGE = ()  # numeric keys that may have any value: none
 

@@ -12,7 +12,7 @@ from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data import photos, record_dataset
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import evaluate, poison, prepare, preview, sample, train
+from advdiff_jax.modes import evaluate, poison, prepare, preview, restore, sample, train
 from advdiff_jax.sweep.run import run_all
 from benchmarks.data import raw_cifar10
 from configs import cifar10, digits, image_folder, plane3d
@@ -123,6 +123,35 @@ def test_prepare_takes_raw_archives_and_shows_the_set(tmp_path):
     assert page == tmp_path / "run" / "preview" / "report.html"
     assert "of 40 training examples" in page.read_text()
     assert build_data(config).train.shape == (40, 16, 16, 3)
+
+
+def test_restore_writes_the_mean_and_draws_of_each_image(finished, folder, tmp_path):
+    _, run = finished
+    dirty = tmp_path / "dirty"
+    dirty.mkdir()
+    rng = np.random.default_rng(0)
+    for i, image in enumerate(photos.photo_crops(3, 1, 16)):
+        noisy = image + 40.0 * rng.standard_normal(image.shape)
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(dirty / f"photo{i}.png")
+    values = {"images": str(dirty), "clean": str(dirty), "noise_std": 0.3, "method": "sdedit", "draws": 2, "steps": 3}
+    config = on_folder(folder, **{f"restore.{key}": value for key, value in values.items()})
+    page = restore.run(config, run)
+    assert page == run / "restore" / "dirty-noise-sdedit" / "report.html"
+    found = np.load(page.parent / "restored.npz")
+    assert found["names"].tolist() == ["photo0", "photo1", "photo2"]
+    assert (found["draws"].shape, found["draws"].dtype) == ((2, 3, 16, 16, 3), np.uint8)
+    np.testing.assert_allclose(found["mean"], (found["draws"] / 127.5 - 1.0).mean(0), atol=0.005)  # of draws in 8 bits
+    one = np.asarray(Image.open(page.parent / "mean" / "photo1.png"))
+    np.testing.assert_allclose(one / 127.5 - 1.0, found["mean"][1], atol=0.005)
+    assert len(list((page.parent / "draws").glob("*.png"))) == 6
+    results = json.loads((page.parent / "results.json").read_text())
+    assert results["sdedit_psnr"] < 40.0  # the images themselves are named as the clean ones: noise is taken from them
+    assert results["sdedit_spread"] > 0.0
+    assert {"nl_means_psnr", "wavelet_ssim", "as_measured_ssim"} <= results.keys()
+    assert "as_measured_psnr" not in results  # infinite
+    text = page.read_text()
+    assert "non-local means" in text
+    assert text.count("data:image/png;base64") == 1
 
 
 def test_poison_from_a_run_feeds_another(finished, folder, tmp_path):
