@@ -181,6 +181,35 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
 
+    # --- classifier: of --mode=purify and --mode=certify ----------------------------------------------------------------
+    config.classifier = classifier = ml_collections.ConfigDict()
+    classifier.file = ""  # classifier.safetensors of an earlier purify or certify; "": trained on the clean training examples
+    classifier.steps = 600  # its training steps, of 128 examples
+
+    # --- purify: of --mode=purify; radii in units of [0, 1], half of the data's --------------------------------------------
+    config.purify = purify = ml_collections.ConfigDict()
+    purify.samplers = ("ddpm",)  # ddpm (the reverse SDE) | ddim (the ODE): any of these
+    purify.balls = ("linf", "l2")  # linf | l2: any of these
+    purify.linf_radii = (8 / 255,)  # linf: the largest shift of a value
+    purify.linf_times = (0.1,)  # linf: t*, to which noise is added; DiffPure's for 8 / 255
+    purify.l2_radii = (0.5,)  # l2: the length of the shift
+    purify.l2_times = (0.075,)  # l2: t*; DiffPure's for 0.5
+    purify.steps = 10  # steps of the sampler from t* to 0
+    purify.attack_steps = 20  # PGD steps
+    purify.draws = 8  # draws of the noise over which the attacker averages, and as many others on which it is judged
+    purify.examples = 64  # images, held out where data.held_out allows
+    purify.batch_size = 64  # of them at once
+
+    # --- certify: of --mode=certify; stds and radii in units of [0, 1], half of the data's ---------------------------------
+    config.certify = certify = ml_collections.ConfigDict()
+    certify.noise_stds = (0.25, 0.5, 1.0)  # std of the noise under which the classes are voted on
+    certify.first_draws = 100  # draws that choose the class, N0
+    certify.draws = 1000  # draws that bound its chance, N; 100,000 in the paper
+    certify.failure = 0.001  # chance that the certificate of an image is wrong
+    certify.radii = (0.0, 0.25, 0.5, 0.75, 1.0)  # L2 radii at which accuracy is reported
+    certify.examples = 64  # images, held out where data.held_out allows
+    certify.batch_size = 250  # draws at once
+
     # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
     config.compare = compare = ml_collections.ConfigDict()
     compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...

@@ -112,6 +112,7 @@ class Data(NamedTuple):
         held_out: clean examples of the source that training never sees, [n, ...]; None without `data.held_out`.
         held_out_dirty: the same examples under draws of the training set's corruption that no training example has; None
             without `data.held_out`, and under `poison`, which holds no versions of these examples.
+        held_out_labels: () -> classes of the held-out examples, [n]; None where they have none.
     """
 
     source: sources.Source
@@ -121,17 +122,20 @@ class Data(NamedTuple):
     is_corrupted: np.ndarray
     held_out: pixels.Examples | None = None
     held_out_dirty: pixels.Examples | None = None
+    held_out_labels: Callable[[], np.ndarray] | None = None
 
 
 def build_data(config: ml_collections.ConfigDict) -> Data:
     """Loads and corrupts the data set of a config; raises UserError for a bad value, or data that are missing."""
     try:
         with as_user_error("config.data"):
-            source, kept_out = lookup(SOURCES, config, "data.source").load(config.data), None
+            source = lookup(SOURCES, config, "data.source").load(config.data)
         source, dtype = build(STORAGES, config, "data.storage", source)
+        split = held_out.Split(source, None)
         with as_user_error("config.data"):
             if config.data.held_out:
-                source, kept_out = held_out.hold_out(source, config.data.held_out, config.data.seed)
+                split = held_out.hold_out(source, config.data.held_out, config.data.seed)
+        source, kept_out = split.source, split.held_out
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
@@ -160,7 +164,7 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     diagnosed = pixels.evenly_spaced_indices(len(corrupted), DIAGNOSED if source.on_the_fly else len(corrupted))
     seen = corrupted.read(diagnosed)
     train = corrupted if source.on_the_fly else seen.x
-    return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty)
+    return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty, split.labels)
 
 
 def build_noise_std(config: ml_collections.ConfigDict, data: Data) -> Callable[[np.ndarray], np.ndarray]:

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, denoising, few_steps, local_gain, noise_levels, similarity
+from advdiff_jax.builders import attack, certify, denoising, few_steps, local_gain, noise_levels, purify, similarity
 from advdiff_jax.builders.data import known_noise_std
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
@@ -145,9 +145,12 @@ DIAGNOSTICS = {
 }
 
 
+OF_MODES = (purify.OUTPUTS, certify.OUTPUTS)
+
+
 def output_of(name: str) -> Output:
     """Returns what is known of a number in results.json, from the specs of metrics and diagnostics."""
     known = dict(COSTS)
-    for spec in [*METRICS.values(), *DIAGNOSTICS.values()]:
-        known |= spec.outputs
+    for outputs in (*(spec.outputs for spec in [*METRICS.values(), *DIAGNOSTICS.values()]), *OF_MODES):
+        known |= outputs
     return describe(known, name)

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, pretrained
+from advdiff_jax.builders import attack, pretrained, purify
 from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
@@ -50,6 +50,8 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.corruptions": CORRUPTIONS,
     "data.storage": STORAGES,
     "poison.ball": BALLS,
+    "purify.samplers": purify.SAMPLERS,
+    "purify.balls": BALLS,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,
     "diffusion.learn_variance": VARIANCES,

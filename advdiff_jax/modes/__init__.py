@@ -54,6 +54,21 @@ MODES = {
     "noise": ModeSpec(
         "measures the noise of every training example, given the data alone", output="noise", needs_network=False
     ),
+    "purify": ModeSpec(
+        "accuracy of a classifier behind noise and the reverse process, under attack",
+        reads=(
+            *("classifier.file", "classifier.steps"),
+            *(f"purify.{key}" for key in ("samplers", "balls", "linf_radii", "linf_times", "l2_radii", "l2_times", "steps")),
+            *(f"purify.{key}" for key in ("attack_steps", "draws", "examples", "batch_size")),
+        ),
+    ),
+    "certify": ModeSpec(
+        "certified accuracy of a classifier behind one step of the denoiser",
+        reads=(
+            *("classifier.file", "classifier.steps"),
+            *(f"certify.{key}" for key in ("noise_stds", "first_draws", "draws", "failure", "radii", "examples", "batch_size")),
+        ),
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),

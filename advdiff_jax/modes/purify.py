@@ -1,0 +1,101 @@
+"""`--mode=purify`: accuracy of a classifier behind noise and the reverse process, under attack (DiffPure, arXiv 2205.07460)."""
+
+import functools
+import logging
+import pathlib
+
+import ml_collections
+
+from advdiff_jax.builders import purify
+from advdiff_jax.builders.classifier import build_classifier, build_judged
+from advdiff_jax.builders.experiment import sampling_params
+from advdiff_jax.evaluation import curves, report
+from advdiff_jax.features import classifier as classifiers
+from advdiff_jax.modes import judged as shared
+from advdiff_jax.training import parallel
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("clean", "blind", "fresh", "fixed")
+SLACK = 0.02  # accuracy by which a weaker attack may do better before the page warns
+
+
+@parallel.on_first_process
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """Judges the run in `folder` as `config.purify` says; writes to its folder purify, with the classifier beside.
+
+    Returns:
+        the page.
+
+    Raises:
+        UserError: there is no run, its data have no classes, or see `builders.purify` and `builders.classifier`.
+    """
+    opened, config = shared.open_run(config, folder)
+    judged = build_judged(config, opened.data, config.purify.examples)
+    classifier = build_classifier(config, opened.data)
+    params = sampling_params(config, opened.restored.state)
+    settings = purify.build_settings(config, functools.partial(opened.experiment.predict, params))
+    numbers = purify.judge(config, settings, classifier, judged)
+    out = shared.folder(opened.out, "purify")
+    classifiers.write(out / "classifier.safetensors", classifier)
+    warnings = _checks(settings, numbers)
+    for line in warnings:
+        log.warning("purify: %s", line)
+    summary = (
+        f"Accuracy on {judged.words}: the classifier alone {numbers['purify_undefended_clean']:.0%}; PGD with "
+        f"{config.purify.attack_steps} steps, a mean over {config.purify.draws} draws of the noise."
+    )
+    text = " ".join([_WORDS, *warnings])
+    section = report.Section("Accuracy under attack", text, table(settings, numbers))
+    print("\n".join("  ".join(cell.rjust(12) for cell in row) for row in section.table), end="\n\n")
+    return shared.write(config, out, "purify", numbers, _panels(settings, numbers), [section], summary)
+
+
+_WORDS = (
+    "Radii in units of [0, 1]. alone: the classifier under PGD; then purified: clean images, the attack on the classifier "
+    "alone, PGD through the purification judged on fresh draws of its noise, and on the draw that the attacker knows."
+)
+
+
+def table(settings: list[purify.Setting], numbers: dict[str, float]) -> list[tuple[str, ...]]:
+    """Returns the rows of the page's table, heads first."""
+    rows = [("sampler", "ball", "radius", "t*", "alone", *COLUMNS)]
+    for one in settings:
+        alone = numbers[f"purify_undefended_{one.ball}_{one.radius:.3g}"]
+        found = (numbers[f"purify_{one.name}_{column}"] for column in COLUMNS)
+        shown = (f"{value:.3f}" for value in (alone, *found))
+        rows.append((one.sampler, one.ball, f"{one.radius:.3g}", f"{one.t:g}", *shown))
+    return rows
+
+
+def _checks(settings, numbers):
+    """Returns a line for each attack that is weaker than one that knows less."""
+    said = []
+    for one in settings:
+        blind, fresh, fixed = (numbers[f"purify_{one.name}_{column}"] for column in COLUMNS[1:])
+        if fresh > blind + SLACK or fixed > fresh + SLACK:
+            said.append(
+                f"{one.name}: accuracy {blind:.3f}, {fresh:.3f}, {fixed:.3f} should fall with what the attacker knows: raise "
+                "config.purify.attack_steps or draws before the attack is believed."
+            )
+    return said
+
+
+def _panels(settings, numbers):
+    """Returns accuracy over t*, or over the radius where there is one t*, a panel for each sampler and ball."""
+    groups = {}
+    for one in settings:
+        groups.setdefault((one.sampler, one.ball), []).append(one)
+    panels = []
+    for (sampler, ball), members in groups.items():
+        several = len({one.t for one in members}) > 1
+        # Only one of the two is an axis: the other is at its first value.
+        kept = [
+            one for one in members if (one.radius if several else one.t) == (members[0].radius if several else members[0].t)
+        ]
+        x = [one.t if several else one.radius for one in kept]
+        series = {name: curves.Series(x, [numbers[f"purify_{one.name}_{name}"] for one in kept]) for name in COLUMNS}
+        alone = [numbers[f"purify_undefended_{ball}_{one.radius:.3g}"] for one in kept]
+        series |= {"classifier alone": curves.Series(x, alone)}
+        panels.append(curves.Panel(f"{sampler}, {ball}", "t*" if several else "radius, units of [0, 1]", "accuracy", series))
+    return panels
