@@ -143,8 +143,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.storage = "source"  # one of these: how the training set is stored
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
-    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | salt_and_pepper | missing_pixels |
-    # missing_block | blur | jpeg; the last five need images
+    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | foreign_patch | salt_and_pepper |
+    # missing_pixels | missing_block | blur | jpeg; the last six need images
     data.corruptions = ("gaussian",)  # any of these, applied in their order to each corrupted example
     # Chance of each kind for a corrupted example: 0.05 under p = 0.9 is 4.5 % of the training set.
     data.chance = ml_collections.ConfigDict()
@@ -152,6 +152,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.chance.gaussian_range = 1.0  # noise of a std drawn per example
     data.chance.uniform_outlier = 1.0  # the example becomes pure noise
     data.chance.foreign_outlier = 1.0  # the example becomes one of another source
+    data.chance.foreign_patch = 1.0  # a square of an example of another source
     data.chance.poison = 1.0  # the example becomes its poisoned version; name poison first
     data.chance.salt_and_pepper = 1.0  # black and white pixels
     data.chance.missing_pixels = 1.0  # mid-grey pixels
@@ -161,9 +162,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.noise_std = 0.1  # gaussian: std s in the data's units (images lie in [-1, 1]); 0.1 and 0.2 in the paper
     data.noise_std_min = 0.05  # gaussian_range: s ~ U[noise_std_min, noise_std_max], drawn per example
     data.noise_std_max = 0.2  # gaussian_range: the largest s
-    data.foreign_source = "photo_crops"  # foreign_outlier: a name of data.source, with examples of the same shape
-    data.foreign_path = ""  # foreign_outlier: its data.path
-    data.foreign_tfds_name = ""  # foreign_outlier: its data.tfds_name
+    data.foreign_source = "photo_crops"  # foreign_*: a name of data.source; its images take the shape of the own ones
+    data.foreign_path = ""  # foreign_*: its data.path
+    data.foreign_tfds_name = ""  # foreign_*: its data.tfds_name
+    data.patch_side = 0.25  # foreign_patch: side of the square over the image's shorter side
     data.poison_file = ""  # poison: path of the array_record that --mode=poison wrote
     data.salt_share = 0.1  # salt_and_pepper: share of the pixels
     data.missing_share = 0.5  # missing_pixels: share of the pixels, set to mid-grey

@@ -37,6 +37,8 @@ class CorruptionSpec(NamedTuple):
     mask: Callable[[ml_collections.ConfigDict], image_corruptions.MaskDraw] | None = None
 
 
+_FOREIGN = ("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name")
+
 CORRUPTIONS = {
     "gaussian": CorruptionSpec(
         lambda c, clean: corruption.gaussian(c.noise_std),
@@ -50,8 +52,13 @@ CORRUPTIONS = {
     ),
     "uniform_outlier": CorruptionSpec(lambda c, clean: corruption.uniform_outlier(), reads=("data.chance.uniform_outlier",)),
     "foreign_outlier": CorruptionSpec(
-        lambda c, clean: corruption.foreign_outlier(_foreign(c, clean)),
-        reads=("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name", "data.chance.foreign_outlier"),
+        lambda c, clean: corruption.foreign_outlier(build_foreign(c, clean)),
+        reads=(*_FOREIGN, "data.chance.foreign_outlier"),
+    ),
+    "foreign_patch": CorruptionSpec(
+        lambda c, clean: image_corruptions.foreign_patch(build_foreign(c, clean), c.patch_side),
+        reads=(*_FOREIGN, "data.patch_side", "data.chance.foreign_patch"),
+        images_only=True,
     ),
     "poison": CorruptionSpec(
         lambda c, clean: corruption.poison(_poisoned(c, clean)), reads=("data.poison_file", "data.chance.poison")
@@ -224,7 +231,7 @@ def prepare_command(config: ml_collections.ConfigDict) -> str:
 def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Downloads and prepares what `data.source` (and `data.foreign_source`, if it is used) reads; see `data.prepare`."""
     lookup(SOURCES, config, "data.source").prepare(config.data)
-    if "foreign_outlier" in config.data.corruptions:
+    if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
         lookup(SOURCES, config, "data.foreign_source").prepare(_foreign_section(config.data))
     build_data(config)  # reads it back: damage is reported now
 
@@ -235,15 +242,30 @@ def _foreign_section(c):
     return foreign
 
 
-def _foreign(c, clean):
-    foreign = _foreign_section(c)
+def build_foreign(c: ml_collections.ConfigDict, clean: pixels.Examples) -> pixels.Examples:
+    """Loads `foreign_source`; its images are resized to the shape of the clean examples, and made grey or coloured.
+
+    Args:
+        c: section `data` of a config.
+        clean: the examples among which the foreign ones are to stand.
+
+    Raises:
+        UserError: an unknown source, or points beside images.
+    """
+    foreign, shape = _foreign_section(c), clean.shape[1:]
+    if len(shape) == 3:
+        foreign.size, foreign.channels = shape[:2], shape[2]  # a source that resizes its files does so once
     others = find(SOURCES, c.foreign_source, "data.foreign_source").load(foreign).train
-    if others.shape[1:] != clean.shape[1:]:
+    if others.shape[1:] == shape:
+        return others
+    if len(others.shape) != 4 or len(shape) != 3:
         raise UserError(
             f"config.data.foreign_source={c.foreign_source!r} has examples of shape {list(others.shape[1:])}, and the data "
-            f"set of {list(clean.shape[1:])}: set a source with examples of the same shape"
+            f"set of {list(shape)}: set a source with examples of the same shape, or images for images"
         )
-    return others
+    from advdiff_jax.data.foreign import Fitted  # reads images, which points do not need
+
+    return Fitted(others, shape)
 
 
 def _poisoned(c, clean):

@@ -38,6 +38,7 @@ RANGES = {
     "data.salt_share": _SHARE,
     "data.missing_share": _SHARE,
     "data.block_side": _SHARE,
+    "data.patch_side": _SHARE,
     "data.blur_std": _AMOUNT,
     "data.jpeg_quality": "[1, 95]",
     "poison.radius": _AMOUNT,

@@ -8,8 +8,8 @@ probability p > 1/2, no shift shorter than
 changes its answer. p is bounded from below by Clopper and Pearson with a small probability of failure. The class is chosen
 on draws of its own, so that the bound holds.
 
-The base classifier sees x0hat of alpha(t) (x + u e), t the smallest time of the process with u = sigma / alpha >= the std of the
-noise in the data's units.
+The base classifier sees x0hat of alpha(t) (x + n), n the noise, at the smallest time t of the process whose u = sigma / alpha
+is at least the noise's std in the data's units.
 """
 
 from collections.abc import Callable
