@@ -39,7 +39,7 @@ OLD_VALUES = {
 OLD_RESULTS = {"overfitting_": "inner_"}
 
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they and the model are judged.
-EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify")
+EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify", "anomaly")
 
 # How a host reads its data and fits a step in its memory, and when a run gives up: it may go on with other values.
 HOST_KEYS = (

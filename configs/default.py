@@ -212,6 +212,17 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     certify.examples = 64  # images, held out where data.held_out allows
     certify.batch_size = 250  # draws at once
 
+    # --- anomaly: of --mode=anomaly ---------------------------------------------------------------------------------------
+    config.anomaly = anomaly = ml_collections.ConfigDict()
+    anomaly.source = "photo_crops"  # of the planted patches: a name of data.source; its images take the shape of the own ones
+    anomaly.path = ""  # its data.path
+    anomaly.tfds_name = ""  # its data.tfds_name
+    anomaly.patch_side = 0.25  # side of a planted square over the image's shorter side
+    anomaly.examples = 128  # held-out images, every second with a patch
+    anomaly.levels = (0.2, 0.5, 1.0, 2.0)  # sigma / alpha at t*, to the nearest of the sampler
+    anomaly.draws = 4  # draws of the noise whose restorations are averaged
+    anomaly.components = (4, 16)  # numbers of principal components of the training set, the rival
+
     # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
     config.compare = compare = ml_collections.ConfigDict()
     compare.runs = ""  # FOLDER,FOLDER,...: workdirs of finished runs, folders of evaluations, or folders of seed_0, seed_1, ...

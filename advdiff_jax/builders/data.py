@@ -254,7 +254,8 @@ def build_foreign(c: ml_collections.ConfigDict, clean: pixels.Examples) -> pixel
     """
     foreign, shape = _foreign_section(c), clean.shape[1:]
     if len(shape) == 3:
-        foreign.size, foreign.channels = shape[:2], shape[2]  # a source that resizes its files does so once
+        with foreign.ignore_type():  # a side, or (height, width)
+            foreign.size, foreign.channels = shape[:2], shape[2]  # a source that resizes its files does so once
     others = find(SOURCES, c.foreign_source, "data.foreign_source").load(foreign).train
     if others.shape[1:] == shape:
         return others

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, certify, denoising, few_steps, local_gain, noise_levels, purify, similarity
+from advdiff_jax.builders import anomaly, attack, certify, denoising, few_steps, local_gain, noise_levels, purify, similarity
 from advdiff_jax.builders.data import known_noise_std
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
@@ -145,7 +145,7 @@ DIAGNOSTICS = {
 }
 
 
-OF_MODES = (purify.OUTPUTS, certify.OUTPUTS)
+OF_MODES = (purify.OUTPUTS, certify.OUTPUTS, anomaly.OUTPUTS)
 
 
 def output_of(name: str) -> Output:

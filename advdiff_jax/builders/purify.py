@@ -160,7 +160,7 @@ class _Threats:
     def accuracy(self, x, draws):
         """Returns the share of images and draws that get their class."""
         found = [self._correct(draws[:, rows], x[rows], self._labels[rows]) for rows in self._batches()]
-        return float(np.mean(np.concatenate(found)))
+        return float(np.mean(np.concatenate(found), dtype=np.float64))
 
     def _batches(self):
         return np.split(np.arange(len(self.x)), range(self._c.batch_size, len(self.x), self._c.batch_size))

@@ -52,6 +52,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "poison.ball": BALLS,
     "purify.samplers": purify.SAMPLERS,
     "purify.balls": BALLS,
+    "anomaly.source": SOURCES,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,
     "diffusion.learn_variance": VARIANCES,

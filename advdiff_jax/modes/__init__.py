@@ -69,6 +69,13 @@ MODES = {
             *(f"certify.{key}" for key in ("noise_stds", "first_draws", "draws", "failure", "radii", "examples", "batch_size")),
         ),
     ),
+    "anomaly": ModeSpec(
+        "finds planted patches by what the model changes in an image",
+        reads=(
+            *(f"anomaly.{key}" for key in ("source", "path", "tfds_name", "patch_side", "examples", "levels", "draws")),
+            "anomaly.components",
+        ),
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),

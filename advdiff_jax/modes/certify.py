@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
             radii = np.linspace(0.0, max(*found.radius, *c.radii), 41)
             series[SHOWN[name]] = curves.Series(radii, [found.accuracy(judged.labels, radius) for radius in radii])
         panels.append(curves.Panel(f"noise std {std:g}", "L2 radius, units of [0, 1]", "certified accuracy", series))
-    print("\n".join("  ".join(cell.rjust(16) for cell in row) for row in rows), end="\n\n")
+    shared.show(rows)
     out = shared.folder(opened.out, "certify")
     classifiers.write(out / "classifier.safetensors", classifier)
     summary = (

@@ -11,6 +11,7 @@ from advdiff_jax.builders import levels
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.evaluation import curves, report
 from advdiff_jax.modes import sample
+from advdiff_jax.modes.gain import aligned
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ def write(
     workdir.write_config(out / "config.json", config)
     workdir.write_json(out / "results.json", numbers)  # last: it marks the folder as finished
     return out / "report.html"
+
+
+def show(table: Sequence[Sequence[str]]) -> None:
+    """Prints a table of the page, its columns flushed right."""
+    print(aligned(table), end="\n\n")
 
 
 def folder(out: pathlib.Path, name: str) -> pathlib.Path:

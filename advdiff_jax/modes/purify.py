@@ -17,7 +17,6 @@ from advdiff_jax.training import parallel
 log = logging.getLogger(__name__)
 
 COLUMNS = ("clean", "blind", "fresh", "fixed")
-SLACK = 0.02  # accuracy by which a weaker attack may do better before the page warns
 
 
 @parallel.on_first_process
@@ -38,7 +37,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     numbers = purify.judge(config, settings, classifier, judged)
     out = shared.folder(opened.out, "purify")
     classifiers.write(out / "classifier.safetensors", classifier)
-    warnings = _checks(settings, numbers)
+    warnings = _checks(settings, numbers, len(judged.x))
     for line in warnings:
         log.warning("purify: %s", line)
     summary = (
@@ -47,7 +46,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     )
     text = " ".join([_WORDS, *warnings])
     section = report.Section("Accuracy under attack", text, table(settings, numbers))
-    print("\n".join("  ".join(cell.rjust(12) for cell in row) for row in section.table), end="\n\n")
+    shared.show(section.table)
     return shared.write(config, out, "purify", numbers, _panels(settings, numbers), [section], summary)
 
 
@@ -68,12 +67,12 @@ def table(settings: list[purify.Setting], numbers: dict[str, float]) -> list[tup
     return rows
 
 
-def _checks(settings, numbers):
+def _checks(settings, numbers, count):
     """Returns a line for each attack that is weaker than one that knows less."""
-    said = []
+    said, slack = [], 1.5 / count  # an image
     for one in settings:
         blind, fresh, fixed = (numbers[f"purify_{one.name}_{column}"] for column in COLUMNS[1:])
-        if fresh > blind + SLACK or fixed > fresh + SLACK:
+        if fresh > blind + slack or fixed > fresh + slack:
             said.append(
                 f"{one.name}: accuracy {blind:.3f}, {fresh:.3f}, {fixed:.3f} should fall with what the attacker knows: raise "
                 "config.purify.attack_steps or draws before the attack is believed."
