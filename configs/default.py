@@ -405,7 +405,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
     # features) | noise_levels (of samples and training set, without clean data) | denoising (quality of a round trip, over t*)
-    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations)
+    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations) |
+    # foreign (images of another source: how many are drawn, and which the loss names)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
     evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
@@ -463,6 +464,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.local_gain.levels = 16  # noise levels, even in the logarithm from the schedule's least to its largest
     evaluation.local_gain.iterations = 20  # steps of the power iteration
     evaluation.local_gain.examples = 64  # samples that are noised
+    evaluation.foreign = ml_collections.ConfigDict()
+    evaluation.foreign.levels = (0.2, 0.5, 1.0)  # sigma / alpha at which the loss of each training example is computed
+    evaluation.foreign.draws = 4  # of the noise, for that loss
+    evaluation.foreign.share = 0.1  # share of the training set, of largest loss, that is named as foreign
     evaluation.few_steps = ml_collections.ConfigDict()
     evaluation.few_steps.samplers = ("ddpm", "ddim", "heun", "dpm_solver_2m")  # any names; a name of sampling.method
     evaluation.few_steps.steps = (5, 10, 20, 50)  # of each sampler

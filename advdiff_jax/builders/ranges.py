@@ -197,6 +197,9 @@ RANGES = {
     "evaluation.local_gain.levels": "[2, inf)",
     "evaluation.local_gain.iterations": _COUNT,
     "evaluation.local_gain.examples": _COUNT,
+    "evaluation.foreign.levels": _POSITIVE,
+    "evaluation.foreign.draws": _COUNT,
+    "evaluation.foreign.share": "(0, 1)",
     "evaluation.few_steps.steps": _COUNT,
     "evaluation.few_steps.num_samples": "[2, inf)",
 }

@@ -121,7 +121,7 @@ class _Judged:
         self.flat = workdir.read_config(folder / "config.json")
         source = lookup(SOURCES, setups.unflatten(self.flat), "data.source")
         sections = {*workdir.EVALUATION_SECTIONS} - {"sampling"}
-        evaluation = {key for key in self.flat if key.split(".")[0] in sections and key.split(".")[-1] not in HARMLESS}
+        evaluation = {key for key in self.flat if key.split(".")[0] in sections and key.split(".")[1] not in HARMLESS}
         self.keys = {"data.source", *source.reads, *evaluation} - {*workdir.HOST_KEYS}
 
 

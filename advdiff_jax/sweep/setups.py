@@ -12,7 +12,7 @@ from advdiff_jax.sweep.curves import Finished
 SHARED = "The config that all runs share"
 MOST_COMPARED = 12  # runs with a column each in the table of keys that differ
 OF_A_RUN = ("name", "variant")  # said by the label of a run
-OF_A_MODE = ("poison.", "compare.")  # sections that no run reads
+OF_A_MODE = ("poison.", "compare.", "classifier.", "purify.", "certify.", "anomaly.")  # sections that no run reads
 ABSENT = "(not there)"  # a key of a newer version
 
 
