@@ -82,9 +82,12 @@ def scores(config: ml_collections.ConfigDict, data: Data, predict: Callable, x: 
         x: images, [N, H, W, C].
 
     Raises:
-        UserError: a sampler without a grid, or too many components.
+        UserError: a sampler without a grid, no level, or no or too many components.
     """
     c, found = config.anomaly, {}
+    for key in ("levels", "components"):
+        if not c[key]:
+            raise UserError(f"config.anomaly.{key}=() names nothing to judge: set one at least")
     keys = jax.random.split(jax.random.key(config.evaluation.seed), len(x))
     for trip in build_trips(config, predict, c.levels):
         for name, way in (("one", trip.one_step), ("sampler", trip.back)):
@@ -101,17 +104,22 @@ def numbers(truth: np.ndarray, found: dict[str, np.ndarray]) -> dict[str, float]
     """Returns the numbers of `OUTPUTS`; raises UserError where no pixel is planted, or all are."""
     with as_user_error("config.anomaly"):
         each = {name: anomaly.areas(truth, score) for name, score in found.items()}
-    best = best_of(each)
+    areas = {f"anomaly_{name}_{kind}": value for name, kinds in each.items() for kind, value in kinds.items()}
+    best = best_of(areas, [name for name in found if not is_rival(name)])
     return {
         "anomaly_auroc": each[best]["auroc"],
         "anomaly_auprc": each[best]["auprc"],
         "anomaly_level": float(best.partition("_")[2]),
         "anomaly_share": float(np.mean(truth)),
-        **{f"anomaly_{name}_{kind}": value for name, areas in each.items() for kind, value in areas.items()},
+        **areas,
     }
 
 
-def best_of(each: dict[str, dict[str, float]]) -> str:
-    """Returns the model's score of the largest AUROC."""
-    own = [name for name in each if not name.startswith("pca_")]
-    return max(own, key=lambda name: each[name]["auroc"])
+def is_rival(name: str) -> bool:
+    """Says whether a score is that of principal components, not of the model."""
+    return name.startswith("pca_")
+
+
+def best_of(areas: dict[str, float], names: list[str]) -> str:
+    """Returns the name of the score of the largest AUROC."""
+    return max(names, key=lambda name: areas[f"anomaly_{name}_auroc"])

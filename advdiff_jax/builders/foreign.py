@@ -34,7 +34,7 @@ def _foreign(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Dia
     process = build_process(config)
     objective = denoising(process.schedule, process.parameterization)
     loss = foreign.losses(process.schedule, objective, inputs.predict, data.train, c.levels, c.draws, config.evaluation.seed)
-    is_foreign = data.corrupted.read(np.arange(len(data.corrupted))).is_corrupted
+    is_foreign = data.corrupted.is_corrupted(np.arange(len(data.corrupted)))
     score = foreign.suspicion(loss)
     chosen = foreign.named(score, c.share)
     if is_foreign.any() and not is_foreign.all():

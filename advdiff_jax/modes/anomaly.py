@@ -38,8 +38,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     rows = table(numbers, list(found))
     shared.show(rows)
     out = shared.folder(opened.out, "anomaly")
-    best = max((name for name in found if not name.startswith("pca_")), key=lambda name: numbers[f"anomaly_{name}_auroc"])
-    rival = max((name for name in found if name.startswith("pca_")), key=lambda name: numbers[f"anomaly_{name}_auroc"])
+    best, rival = (
+        anomaly.best_of(numbers, [name for name in found if anomaly.is_rival(name) == rival]) for rival in (False, True)
+    )
     path = out / "plots" / "examples.png"
     shown = slice(0, 2 * SHOWN, 2)  # those with a patch
     heat_maps.draw(
@@ -81,7 +82,7 @@ def _panels(numbers, found):
         for way, line in WAYS.items():
             names = [name for name in found if name.startswith(f"{way}_")]
             series[line] = curves.Series(levels, [numbers[f"anomaly_{name}_{kind}"] for name in names])
-        best = max(numbers[f"anomaly_{name}_{kind}"] for name in found if name.startswith("pca_"))
+        best = max(numbers[f"anomaly_{name}_{kind}"] for name in found if anomaly.is_rival(name))
         series["principal components"] = curves.Series(levels, [best] * len(levels))
         panels.append(curves.Panel(label, "noise level u = sigma / alpha at t*", f"{label} over pixels", series, xscale="log"))
     return panels
