@@ -3,8 +3,10 @@
 import functools
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -13,6 +15,7 @@ from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.errors import UserError
 from advdiff_jax.evaluation import certificate
 from advdiff_jax.evaluation.certificate import Certificate
 from advdiff_jax.features.classifier import Classifier
@@ -33,42 +36,54 @@ OUTPUTS = {
 }
 
 
-def build_bases(
-    config: ml_collections.ConfigDict, predict: Callable, classifier: Classifier
-) -> dict[float, dict[str, Callable]]:
-    """Builds, for each std of `certify.noise_stds`, the base classifiers: "certify" behind x0hat, and
-    "certify_undefended".
+class Programs(NamedTuple):
+    """What votes, compiled once for all stds.
+
+    Attributes:
+        times: std in units of [0, 1] -> time at which it is denoised.
+        votes: "certify", behind x0hat, and "certify_undefended" -> (key, x, std, t, draws) -> counts, see `certificate.votes`.
+    """
+
+    times: dict[float, float]
+    votes: dict[str, Callable]
+
+
+def build_programs(config: ml_collections.ConfigDict, predict: Callable, classifier: Classifier) -> Programs:
+    """Builds the programs of `config.certify`; predict is (x [B, ...], t [B]) -> the network's prediction.
 
     Raises:
-        UserError: the std is above the process.
+        UserError: no std, or one above the process.
     """
-    process, lowest = build_process(config), objective_spec(config).lowest_noise(config)
-    denoise = process.denoiser(predict, clip=config.sampling.clip or None)
-    found = {}
-    for std in config.certify.noise_stds:
-        with as_user_error("config.certify"):
-            t = certificate.time_of(process.schedule, UNITS * std, config.diffusion.grid_steps)
+    c, process, times = config.certify, build_process(config), {}
+    lowest = objective_spec(config).lowest_noise(config)
+    if not c.noise_stds:
+        raise UserError("config.certify.noise_stds=() names nothing to judge: set one at least")
+    for std in c.noise_stds:
+        with as_user_error("config.certify.noise_stds"):
+            times[std] = certificate.time_of(process.schedule, UNITS * std, config.diffusion.grid_steps)
         if UNITS * std < lowest:
             log.warning(
                 "config.certify: the model has learnt nothing at noise of std %g: its lowest is %.3g", UNITS * std, lowest
             )
-        found[std] = {
-            "certify": certificate.one_step(process.schedule, denoise, classifier.classify, t),
-            "certify_undefended": classifier.classify,
-        }
-    return found
+    denoise = process.denoiser(predict, clip=config.sampling.clip or None)
+    bases = {
+        "certify": certificate.one_step(process.schedule, denoise, classifier.classify),
+        "certify_undefended": lambda noisy, t: classifier.classify(noisy),
+    }
+    found = {
+        name: jax.jit(functools.partial(certificate.votes, base, classifier.classes, c.batch_size))
+        for name, base in bases.items()
+    }
+    return Programs(times, found)
 
 
-def certify(config: ml_collections.ConfigDict, base: Callable, std: float, judged: Judged, classes: int) -> Certificate:
-    """Certifies every image under noise of std `std`, in units of [0, 1]."""
-    c = config.certify
-    count = jax.jit(
-        functools.partial(certificate.votes, base, std=UNITS * std, batch_size=c.batch_size, classes=classes),
-        static_argnames="draws",
-    )
+def certify(config: ml_collections.ConfigDict, programs: Programs, name: str, std: float, judged: Judged) -> Certificate:
+    """Certifies every image by one of the programs, under noise of std `std`, in units of [0, 1]."""
+    c, count = config.certify, programs.votes[name]
     keys = jax.random.split(jax.random.key(config.evaluation.seed), (len(judged.x), 2))
+    at = jnp.float32(UNITS * std), jnp.float32(programs.times[std])
     chosen, counts = (
-        np.stack([np.asarray(count(own[i], x, draws=draws)) for own, x in zip(keys, judged.x, strict=True)])
+        np.stack([np.asarray(count(own[i], x, *at, jnp.int32(draws))) for own, x in zip(keys, judged.x, strict=True)])
         for i, draws in enumerate((c.first_draws, c.draws))
     )
     return certificate.certify(chosen, counts, std, c.failure)

@@ -60,40 +60,41 @@ def time_of(schedule: Schedule, noise_to_signal: float, grid_steps: int) -> floa
     return float(times[reached[0]])
 
 
-def one_step(schedule: Schedule, denoise: Callable, classify: Callable, t: float) -> Callable:
-    """Builds the base classifier: noisy images x + u e [B, ...] -> logits, by x0hat at the time t."""
+def one_step(schedule: Schedule, denoise: Callable, classify: Callable) -> Callable:
+    """Builds the base classifier: (noisy images x + n [B, ...], t []) -> logits, by x0hat at the time t."""
 
-    def base(noisy):
-        times = jnp.full(noisy.shape[:1], t, jnp.float32)
-        return classify(denoise(schedule.alpha(t) * noisy, times).x0)
+    def base(noisy, t):
+        return classify(denoise(schedule.alpha(t) * noisy, jnp.full(noisy.shape[:1], t)).x0)
 
     return base
 
 
-def votes(base: Callable, key: jax.Array, x: jax.Array, std: float, draws: int, batch_size: int, classes: int) -> jax.Array:
+def votes(
+    base: Callable, classes: int, batch_size: int, key: jax.Array, x: jax.Array, std: jax.Array, t: jax.Array, draws: jax.Array
+) -> jax.Array:
     """Counts the classes that `base` names under noise; pure.
 
     Args:
-        base: noisy images [B, ...] -> logits [B, K].
+        base: (noisy images [B, ...], t []) -> logits [B, K].
+        classes: K; static.
+        batch_size: draws at once; static.
         key: a typed key.
         x: one image, [...].
-        std: of the noise, in the data's units.
-        draws: number of draws; static.
-        batch_size: draws at once; static.
-        classes: K; static.
+        std: of the noise, in the data's units, [].
+        t: time at which the base classifier denoises, [].
+        draws: number of draws, [].
 
     Returns:
         counts [K] int32, of sum `draws`.
     """
-    size = min(batch_size, draws)
 
-    def body(counts, i):
-        noise = jax.random.normal(jax.random.fold_in(key, i), (size, *x.shape))
-        named = jnp.argmax(base(x + std * noise), axis=-1)
-        counted = i * size + jnp.arange(size) < draws  # the last batch may be too long
-        return counts + jnp.sum(jax.nn.one_hot(named, classes, dtype=jnp.int32) * counted[:, None], axis=0), None
+    def body(i, counts):
+        noise = jax.random.normal(jax.random.fold_in(key, i), (batch_size, *x.shape))
+        named = jnp.argmax(base(x + std * noise, t), axis=-1)
+        counted = i * batch_size + jnp.arange(batch_size) < draws  # the last batch may be too long
+        return counts + jnp.sum(jax.nn.one_hot(named, classes, dtype=jnp.int32) * counted[:, None], axis=0)
 
-    return jax.lax.scan(body, jnp.zeros(classes, jnp.int32), jnp.arange(-(-draws // size)))[0]
+    return jax.lax.fori_loop(0, -(-draws // batch_size), body, jnp.zeros(classes, jnp.int32))
 
 
 def certify(chosen: np.ndarray, counts: np.ndarray, std: float, failure: float) -> Certificate:

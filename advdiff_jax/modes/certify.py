@@ -34,16 +34,16 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     c, judged = config.certify, build_judged(config, opened.data, config.certify.examples)
     classifier = build_classifier(config, opened.data)
     params = sampling_params(config, opened.restored.state)
-    bases = certify.build_bases(config, functools.partial(opened.experiment.predict, params), classifier)
+    programs = certify.build_programs(config, functools.partial(opened.experiment.predict, params), classifier)
     numbers, panels, rows = (
         {},
         [],
         [("noise std", "", *(f"radius {radius:g}" for radius in c.radii), "mean radius", "abstained")],
     )
-    for std, named in bases.items():
+    for std in programs.times:
         series = {}
-        for name, base in named.items():
-            found = certify.certify(config, base, std, judged, classifier.classes)
+        for name in programs.votes:
+            found = certify.certify(config, programs, name, std, judged)
             own = certify.numbers(config, name, std, found, judged.labels)
             numbers |= own
             rows.append((f"{std:g}", SHOWN[name], *(f"{value:.3f}" for value in own.values())))

@@ -20,16 +20,18 @@ def test_a_linear_classifier_behind_a_scalar_denoiser_gets_its_exact_distance():
     denoise = lambda x, t: Denoised(SHRINK * x / schedules.bcast(schedule.alpha(t), x), x)
     classify = lambda x: jnp.stack([x @ W + BIAS, -(x @ W) - BIAS], axis=1)
     t = certificate.time_of(schedule, STD, 0)
-    base = certificate.one_step(schedule, denoise, classify, t)
+    base = certificate.one_step(schedule, denoise, classify)
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     x = 0.6 * x / np.abs(x @ W + BIAS / SHRINK)[:, None]  # distances of about s, where 150,000 draws suffice
     keys = jax.random.split(jax.random.key(0), len(x))
 
-    def count(draws, offset):
-        each = lambda key, x: certificate.votes(base, jax.random.fold_in(key, offset), x, STD, draws, 5000, 2)
-        return np.asarray(jax.jit(jax.vmap(each))(keys, x))
+    @jax.jit
+    def count(keys, draws):
+        return jax.vmap(lambda key, x: certificate.votes(base, 2, 7000, key, x, STD, t, draws))(keys, x)
 
-    chosen, counts = count(100, 0), count(150_000, 1)
+    other_keys = jax.random.split(jax.random.key(1), len(x))
+    chosen, counts = np.asarray(count(keys, 100)), np.asarray(count(other_keys, 150_000))
+    assert chosen.sum(axis=1).tolist() == [100] * 5
     assert counts.sum(axis=1).tolist() == [150_000] * 5
     found = certificate.certify(chosen, counts, STD, 0.001)
     distance = np.abs(x @ W + BIAS / SHRINK) / np.linalg.norm(W)
