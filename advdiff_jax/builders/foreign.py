@@ -8,6 +8,7 @@ from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, Diagnost
 from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import build_process
+from advdiff_jax.builders.registry import Choice, lookup
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import figures, foreign, report
@@ -15,6 +16,11 @@ from advdiff_jax.features.classifier import small_cnn
 from advdiff_jax.noise import measure
 from advdiff_jax.objectives.denoising import denoising
 
+# A name of `evaluation.foreign.by`: losses [L, N] -> the score by which examples are named, [N].
+SCORES = {
+    "loss": Choice(lambda c, loss: foreign.suspicion(loss)),
+    "typicality": Choice(lambda c, loss: foreign.atypicality(loss)),
+}
 FILE = "foreign.npz"  # in plots/; for config.noise.file of discard_blind
 SHOWN = 36  # images in a picture
 FITTED = 2000  # own and foreign images each, half of which the classifier sees
@@ -35,11 +41,13 @@ def _foreign(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Dia
     objective = denoising(process.schedule, process.parameterization)
     loss = foreign.losses(process.schedule, objective, inputs.predict, data.train, c.levels, c.draws, config.evaluation.seed)
     is_foreign = data.corrupted.is_corrupted(np.arange(len(data.corrupted)))
-    score = foreign.suspicion(loss)
+    lookup(SCORES, config, "evaluation.foreign.by")
+    scores = {name: spec.build(c, loss) for name, spec in SCORES.items()}
+    score = scores[c.by]
     chosen = foreign.named(score, c.share)
     if is_foreign.any() and not is_foreign.all():
         numbers |= {f"foreign_auc_{u:g}": foreign.area(one, is_foreign) for u, one in zip(c.levels, loss, strict=True)}
-        numbers["foreign_auc"] = foreign.area(score, is_foreign)
+        numbers |= {f"foreign_{name}_auc": foreign.area(one, is_foreign) for name, one in scores.items()}
         numbers["foreign_found"] = float(np.mean(chosen[is_foreign]))
     _save(inputs.plots / FILE, score, chosen)
     return Diagnosis(numbers, [_section(inputs, score, classify)])
@@ -80,7 +88,7 @@ def _shares(config, samples, sets, data, classify):
 
 def _save(path, score, chosen):
     """Writes what `discard_blind` takes: the named examples are thrown away."""
-    words = f"{np.sum(chosen):,} examples of largest loss named as foreign"
+    words = f"{np.sum(chosen):,} examples named as foreign by the loss of a model"
     measure.save(path, measure.NoiseLevels(score, 0.0, ~chosen, score, np.zeros_like(score), words))
 
 
@@ -89,7 +97,10 @@ def _section(inputs, score, classify):
     is_foreign = classify(inputs.samples[:1000]) == 1
     parts = {
         "foreign_samples": (inputs.samples[:1000][is_foreign], "Samples that the classifier calls foreign."),
-        "foreign_named": (pixels.to_float(train[np.argsort(-score)[:SHOWN]]), "Training examples of the largest loss."),
+        "foreign_named": (
+            pixels.to_float(train[np.argsort(-score)[:SHOWN]]),
+            "Training examples that are named as foreign first.",
+        ),
     }
     images = []
     for name, (shown, caption) in parts.items():
@@ -98,7 +109,7 @@ def _section(inputs, score, classify):
             images.append(report.image(plots / f"{name}.png", caption))
     text = (
         "A small classifier and the nearest features separate own from foreign images; NAME_clean and NAME_foreign show their "
-        "errors, on images that they have not seen. Train without the examples that the loss names: the variant discard_blind "
+        "errors, on images that they have not seen. Train without the examples that are named: the variant discard_blind "
         f"with --config.noise.file={plots / FILE}."
     )
     return report.Section("Foreign images", text=text, images=images)
@@ -115,13 +126,14 @@ SPEC = DiagnosticSpec(
         **{f"foreign_share{name}": Output(_SHARE + words, None) for name, words in _OTHERS.items()},
         "foreign_nearest": Output(_NEAREST),
         **{f"foreign_nearest{name}": Output(_NEAREST + words, None) for name, words in _OTHERS.items()},
-        "foreign_auc": Output(
+        "foreign_loss_auc": Output(
             "chance that a foreign training example has a larger loss than an own one, ranks over levels", "highest"
         ),
-        "foreign_auc_*": Output("the same at one sigma / alpha", "highest"),
+        "foreign_typicality_auc": Output("the same by how atypical its losses are, small or large", "highest"),
+        "foreign_auc_*": Output("chance that it has a larger loss at one sigma / alpha", "highest"),
         "foreign_found": Output(
             "share of the foreign training examples among those named, evaluation.foreign.share", "highest"
         ),
     },
-    reads=tuple(f"evaluation.foreign.{key}" for key in ("levels", "draws", "share")),
+    reads=tuple(f"evaluation.foreign.{key}" for key in ("levels", "draws", "by", "share")),
 )

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, pretrained, purify
+from advdiff_jax.builders import attack, foreign, pretrained, purify
 from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
@@ -74,6 +74,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "evaluation.attack.threats": attack.THREATS,
     "evaluation.attack.objectives": attack.OBJECTIVES,
     "evaluation.few_steps.samplers": SAMPLERS,
+    "evaluation.foreign.by": foreign.SCORES,
 }
 
 

@@ -71,6 +71,17 @@ def suspicion(loss: np.ndarray) -> np.ndarray:
     return np.mean([scipy.stats.rankdata(one) for one in loss], axis=0) / loss.shape[1]
 
 
+def atypicality(loss: np.ndarray) -> np.ndarray:
+    """Returns how far the logarithms of an example's `losses` [L, N] are from the median, as a Mahalanobis distance, [N].
+
+    An image that is simpler than one's own has a smaller loss, and is as foreign (Nalisnick et al. 2019, arXiv 1906.02994).
+    """
+    logs = np.log(np.maximum(loss, 1e-12)).T
+    away = logs - np.median(logs, axis=0)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(logs.T)))
+    return np.sqrt(np.maximum(np.einsum("nl,lk,nk->n", away, inverse, away), 0.0))
+
+
 def named(score: np.ndarray, share: float) -> np.ndarray:
     """Returns which examples have the largest scores [N], a share of all, [N] bool."""
     chosen = np.zeros(len(score), bool)

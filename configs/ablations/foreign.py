@@ -25,7 +25,6 @@ def get_config():
             f"p{percent:02d}/{variant}": {
                 "variant": variant,
                 "data": {"fraction": percent / 100},
-                "evaluation": {"foreign": {"share": percent / 100}},  # as many are named as there are
             }
             for percent in (1, 3, 5, 10)
             for variant in VARIANTS
@@ -33,7 +32,7 @@ def get_config():
         seeds=(0,),
         metrics=(
             *("foreign_share", "foreign_share_dirty", "foreign_share_clean", "foreign_nearest", "foreign_nearest_dirty"),
-            *("foreign_auc", "foreign_found", "fd_digits_cnn"),
+            *("foreign_loss_auc", "foreign_typicality_auc", "fd_digits_cnn"),
         ),
         figures=("grid", "side_by_side"),
     )

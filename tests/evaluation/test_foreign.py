@@ -25,6 +25,15 @@ def test_the_loss_of_a_far_example_is_larger_by_its_distance():
     assert foreign.named(foreign.suspicion(found), 0.34).tolist() == [False, False, True]
 
 
+def test_losses_that_are_small_or_large_are_atypical():
+    loss = np.exp(np.random.default_rng(0).standard_normal((2, 1000)) * [[1.0], [0.1]])
+    loss[:, 0], loss[:, 1] = np.exp([0.0, -1.0]), np.exp([0.0, 1.0])  # ten deviations of the second level
+    found = foreign.atypicality(loss)
+    assert {*np.argsort(-found)[:2]} == {0, 1}
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+    assert found[0] == pytest.approx(10.0, rel=0.1)
+
+
 def test_the_area_counts_pairs():
     rng = np.random.default_rng(0)
     score, is_foreign = rng.integers(6, size=60).astype(float), rng.uniform(size=60) < 0.3

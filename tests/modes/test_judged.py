@@ -3,8 +3,8 @@
 import functools
 import json
 
-import jax
 import numpy as np
+import optax
 import pytest
 
 from advdiff_jax import workdir
@@ -15,6 +15,7 @@ from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.diagnosis import DiagnosticInputs
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import InvalidArgument, UserError
@@ -25,6 +26,9 @@ from advdiff_jax.sweep import compare
 from advdiff_jax.training import state
 from advdiff_jax.training.checkpoint import Restored
 from configs import default, digits, plane3d
+from tests.processes import independent_gaussians
+
+VARIANCE = 0.5
 
 
 def config_of(mode="train", **values):
@@ -42,12 +46,12 @@ def config_of(mode="train", **values):
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """An untrained run, whose eps_hat is 0: x0hat is the noisy image."""
+    """A run whose network is the exact eps_hat of independent pixels of variance VARIANCE, which compiles at once."""
     config = config_of()
-    data = build_data(config)
-    experiment = build_experiment(config, data.train.shape[1:])
-    untrained = state.create(jax.jit(experiment.init)(jax.random.key(0)), experiment.optimizer)
-    return sample.Opened(tmp_path_factory.mktemp("run"), data, experiment, Restored(untrained, {}))
+    data, model = build_data(config), independent_gaussians(build_process(config).schedule, VARIANCE)
+    experiment = build_experiment(config, data.train.shape[1:])._replace(predict=lambda params, x, t: model(x, t).eps)
+    restored = Restored(state.create({}, optax.identity()), {})
+    return sample.Opened(tmp_path_factory.mktemp("run"), data, experiment, restored)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +87,6 @@ def test_purify_judges_a_run_beside_its_classifier_and_two_can_be_compared(opene
 def test_certify_writes_a_classifier_that_is_read_for_images_of_its_shape(opened):
     found = numbers_of(page := certify.run(config_of("certify"), opened.out))
     assert found["certify_0.1_0"] > 0.5
-    assert found["certify_0.1_0"] == found["certify_undefended_0.1_0"]  # both see the noisy image
     assert found["certify_0.1_0"] >= found["certify_0.1_0.2"]
     assert 0.0 < found["certify_0.1_radius"] < 0.1 * 2.1  # all of 150 draws
     kept = str(page.parent / "classifier.safetensors")
@@ -124,14 +127,14 @@ def test_foreign_images_are_counted_and_named_for_another_run(opened, tmp_path, 
     crops = pixels.to_float(foreign.build_foreign(config.data, data.source.train)[np.arange(50)])
     samples = np.concatenate([data.held_out[:50], crops])
 
-    def predict(x, t):  # a linear eps_hat, whose loss grows with the contrast of the image, which the crops lack
-        return 0.5 * x
-
+    # The loss of this linear eps_hat grows with the contrast of an image, which the crops lack.
+    predict = functools.partial(opened.experiment.predict, {})
     found = foreign.SPEC.compute(config, DiagnosticInputs(samples, data, predict, None, tmp_path)).numbers
     assert found["foreign_share"] == pytest.approx(0.5, abs=0.05)
     assert found["foreign_nearest"] == pytest.approx(0.5, abs=0.1)
     assert found["foreign_share_dirty"] == pytest.approx(data.is_corrupted.mean(), abs=0.03)
-    assert found["foreign_auc"] < 0.3
+    assert found["foreign_loss_auc"] < 0.3
+    assert found["foreign_typicality_auc"] > 0.5
     levels = measure.load(tmp_path / foreign.FILE)
     assert np.sum(~levels.is_clean) == round(0.1 * len(data.train))
     np.testing.assert_allclose(np.mean(~levels.is_clean[data.is_corrupted]), found["foreign_found"])
