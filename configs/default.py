@@ -468,7 +468,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.foreign.levels = (0.2, 0.5, 1.0)  # sigma / alpha at which the loss of each training example is computed
     evaluation.foreign.draws = 4  # of the noise, for that loss
     # loss (the largest) | typicality (the least typical losses, small or large)
-    evaluation.foreign.by = "loss"  # one of these, by which examples are named as foreign
+    evaluation.foreign.by = "typicality"  # one of these, by which examples are named as foreign
     evaluation.foreign.share = 0.1  # share of the training set that is named
     evaluation.few_steps = ml_collections.ConfigDict()
     evaluation.few_steps.samplers = ("ddpm", "ddim", "heun", "dpm_solver_2m")  # any names; a name of sampling.method

@@ -17,7 +17,7 @@ from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
-SHOWN = {"certify": "denoised", "certify_undefended": "classifier alone"}  # a base classifier -> its line
+SHOWN = {"certify": "denoised", "certify_undefended": "alone"}  # a base classifier -> its line
 
 
 @parallel.on_first_process

@@ -95,6 +95,6 @@ def _panels(settings, numbers):
         x = [one.t if several else one.radius for one in kept]
         series = {name: curves.Series(x, [numbers[f"purify_{one.name}_{name}"] for one in kept]) for name in COLUMNS}
         alone = [numbers[f"purify_undefended_{ball}_{one.radius:.3g}"] for one in kept]
-        series |= {"classifier alone": curves.Series(x, alone)}
+        series |= {"alone": curves.Series(x, alone)}
         panels.append(curves.Panel(f"{sampler}, {ball}", "t*" if several else "radius, units of [0, 1]", "accuracy", series))
     return panels

@@ -26,7 +26,7 @@ def test_the_loss_of_a_far_example_is_larger_by_its_distance():
 
 
 def test_losses_that_are_small_or_large_are_atypical():
-    loss = np.exp(np.random.default_rng(0).standard_normal((2, 1000)) * [[1.0], [0.1]])
+    loss = np.exp(np.random.default_rng(0).standard_normal((2, 10_000)) * [[1.0], [0.1]])
     loss[:, 0], loss[:, 1] = np.exp([0.0, -1.0]), np.exp([0.0, 1.0])  # ten deviations of the second level
     found = foreign.atypicality(loss)
     assert {*np.argsort(-found)[:2]} == {0, 1}
