@@ -1,6 +1,7 @@
 """Config -> purification: the reverse process from t*, under the attacks of `evaluation.purification`."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -64,14 +65,14 @@ class Setting(NamedTuple):
         return f"{self.sampler}_{self.ball}_{self.radius:.3g}_t{self.t:g}"
 
 
-def build_settings(config: ml_collections.ConfigDict, predict) -> list[Setting]:
+def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list[Setting]:
     """Builds every purification that `purify` names; predict is (x [B, ...], t [B]) -> the network's prediction.
 
     Raises:
         UserError: an unknown name, or no step above what the model has learnt.
     """
     c, process, found = config.purify, build_process(config), []
-    for key in ("samplers", "balls", "linf_radii", "linf_times", "l2_radii", "l2_times"):
+    for key in ("samplers", "balls", *(f"{ball}_{kind}" for ball in c.balls for kind in ("radii", "times") if ball in BALLS)):
         if not c[key]:
             raise UserError(f"config.purify.{key}=() names nothing to judge: set one at least")
     denoise = process.denoiser(predict, clip=config.sampling.clip or None)
