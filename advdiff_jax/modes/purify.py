@@ -81,20 +81,33 @@ def _checks(settings, numbers, count):
 
 
 def _panels(settings, numbers):
-    """Returns accuracy over t*, or over the radius where there is one t*, a panel for each sampler and ball."""
+    """Returns accuracy over the radius, 0 the clean images, or over t* where there are several; a panel for each sampler and ball.
+
+    The other of the two is at its first value.
+    """
     groups = {}
     for one in settings:
         groups.setdefault((one.sampler, one.ball), []).append(one)
-    panels = []
-    for (sampler, ball), members in groups.items():
-        several = len({one.t for one in members}) > 1
-        # Only one of the two is an axis: the other is at its first value.
-        kept = [
-            one for one in members if (one.radius if several else one.t) == (members[0].radius if several else members[0].t)
-        ]
-        x = [one.t if several else one.radius for one in kept]
-        series = {name: curves.Series(x, [numbers[f"purify_{one.name}_{name}"] for one in kept]) for name in COLUMNS}
-        alone = [numbers[f"purify_undefended_{ball}_{one.radius:.3g}"] for one in kept]
-        series |= {"alone": curves.Series(x, alone)}
-        panels.append(curves.Panel(f"{sampler}, {ball}", "t*" if several else "radius, units of [0, 1]", "accuracy", series))
-    return panels
+    return [_panel(f"{sampler}, {ball}", members, numbers) for (sampler, ball), members in groups.items()]
+
+
+def _panel(title, members, numbers):
+    first = members[0]
+    alone = {one.radius: numbers[f"purify_undefended_{one.ball}_{one.radius:.3g}"] for one in members}
+    if len({one.t for one in members}) > 1:
+        kept = [one for one in members if one.radius == first.radius]
+        series = {
+            name: curves.Series([one.t for one in kept], [numbers[f"purify_{one.name}_{name}"] for one in kept])
+            for name in COLUMNS
+        }
+        series["alone"] = curves.Series([one.t for one in kept], [alone[first.radius]] * len(kept))
+        return curves.Panel(title, "t*", "accuracy", series)
+    radii = [0.0, *alone]
+    series = {
+        name: curves.Series(
+            radii, [numbers[f"purify_{first.name}_clean"], *(numbers[f"purify_{one.name}_{name}"] for one in members)]
+        )
+        for name in COLUMNS[1:]
+    }
+    series["alone"] = curves.Series(radii, [numbers["purify_undefended_clean"], *alone.values()])
+    return curves.Panel(title, "radius, units of [0, 1]", "accuracy", series)
