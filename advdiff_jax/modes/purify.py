@@ -81,7 +81,7 @@ def _checks(settings, numbers, count):
 
 
 def _panels(settings, numbers):
-    """Returns accuracy over the radius, 0 the clean images, or over t* where there are several; a panel for each sampler and ball.
+    """Returns accuracy over the radius (0: clean images), or over t* where there are several, for each sampler and ball.
 
     The other of the two is at its first value.
     """
