@@ -38,8 +38,8 @@ OLD_VALUES = {
 }
 OLD_RESULTS = {"overfitting_": "inner_"}
 
-# Sections in which an evaluation may differ from its run: how samples are drawn, and how they are judged.
-EVALUATION_SECTIONS = ("sampling", "evaluation")
+# Sections in which an evaluation may differ from its run: how samples are drawn, and how they and the model are judged.
+EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify", "anomaly")
 
 # Sections that no run reads, but a mode that shows data or finished runs.
 OF_A_MODE = ("poison.", "compare.", "restore.")

@@ -143,8 +143,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.storage = "source"  # one of these: how the training set is stored
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
-    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | salt_and_pepper | missing_pixels |
-    # missing_block | blur | jpeg; the last five need images
+    # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | foreign_patch | salt_and_pepper |
+    # missing_pixels | missing_block | blur | jpeg; the last six need images
     data.corruptions = ("gaussian",)  # any of these, applied in their order to each corrupted example
     # Chance of each kind for a corrupted example: 0.05 under p = 0.9 is 4.5 % of the training set.
     data.chance = ml_collections.ConfigDict()
@@ -152,6 +152,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.chance.gaussian_range = 1.0  # noise of a std drawn per example
     data.chance.uniform_outlier = 1.0  # the example becomes pure noise
     data.chance.foreign_outlier = 1.0  # the example becomes one of another source
+    data.chance.foreign_patch = 1.0  # a square of an example of another source
     data.chance.poison = 1.0  # the example becomes its poisoned version; name poison first
     data.chance.salt_and_pepper = 1.0  # black and white pixels
     data.chance.missing_pixels = 1.0  # mid-grey pixels
@@ -161,9 +162,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.noise_std = 0.1  # gaussian: std s in the data's units (images lie in [-1, 1]); 0.1 and 0.2 in the paper
     data.noise_std_min = 0.05  # gaussian_range: s ~ U[noise_std_min, noise_std_max], drawn per example
     data.noise_std_max = 0.2  # gaussian_range: the largest s
-    data.foreign_source = "photo_crops"  # foreign_outlier: a name of data.source, with examples of the same shape
-    data.foreign_path = ""  # foreign_outlier: its data.path
-    data.foreign_tfds_name = ""  # foreign_outlier: its data.tfds_name
+    data.foreign_source = "photo_crops"  # foreign_*: a name of data.source; its images take the shape of the own ones
+    data.foreign_path = ""  # foreign_*: its data.path
+    data.foreign_tfds_name = ""  # foreign_*: its data.tfds_name
+    data.patch_side = 0.25  # foreign_patch: side of the square over the image's shorter side
     data.poison_file = ""  # poison: path of the array_record that --mode=poison wrote
     data.salt_share = 0.1  # salt_and_pepper: share of the pixels
     data.missing_share = 0.5  # missing_pixels: share of the pixels, set to mid-grey
@@ -180,6 +182,46 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     poison.step_size = 0.25  # length of a step over the radius: 2.5 / attack_steps (Madry et al. 2018)
     poison.draws = 4  # draws of (t, eps) over which the loss is averaged
     poison.batch_size = 64  # examples attacked at once
+
+    # --- classifier: of --mode=purify and --mode=certify ----------------------------------------------------------------
+    config.classifier = classifier = ml_collections.ConfigDict()
+    classifier.file = ""  # classifier.safetensors of an earlier purify or certify; "": trained on the clean training examples
+    classifier.steps = 600  # its training steps, of 128 examples
+
+    # --- purify: of --mode=purify; radii in units of [0, 1], half of the data's --------------------------------------------
+    config.purify = purify = ml_collections.ConfigDict()
+    purify.samplers = ("ddpm",)  # ddpm (the reverse SDE) | ddim (the ODE): any of these
+    purify.balls = ("linf", "l2")  # linf | l2: any of these
+    purify.linf_radii = (8 / 255,)  # linf: the largest shift of a value
+    purify.linf_times = (0.1,)  # linf: t*, to which noise is added; DiffPure's for 8 / 255
+    purify.l2_radii = (0.5,)  # l2: the length of the shift
+    purify.l2_times = (0.075,)  # l2: t*; DiffPure's for 0.5
+    purify.steps = 9  # steps of the sampler from t* to 0; the gradient of a square number compiles fastest
+    purify.attack_steps = 20  # PGD steps
+    purify.draws = 8  # draws of the noise over which the attacker averages, and as many others on which it is judged
+    purify.examples = 64  # images, held out where data.held_out allows
+    purify.batch_size = 64  # of them at once
+
+    # --- certify: of --mode=certify; stds and radii in units of [0, 1], half of the data's ---------------------------------
+    config.certify = certify = ml_collections.ConfigDict()
+    certify.noise_stds = (0.25, 0.5, 1.0)  # std of the noise under which the classes are voted on
+    certify.first_draws = 100  # draws that choose the class, N0
+    certify.draws = 1000  # draws that bound its chance, N; 100,000 in the paper
+    certify.failure = 0.001  # chance that the certificate of an image is wrong
+    certify.radii = (0.0, 0.25, 0.5, 0.75, 1.0)  # L2 radii at which accuracy is reported
+    certify.examples = 64  # images, held out where data.held_out allows
+    certify.batch_size = 250  # draws at once
+
+    # --- anomaly: of --mode=anomaly ---------------------------------------------------------------------------------------
+    config.anomaly = anomaly = ml_collections.ConfigDict()
+    anomaly.source = "photo_crops"  # of the planted patches: a name of data.source; its images take the shape of the own ones
+    anomaly.path = ""  # its data.path
+    anomaly.tfds_name = ""  # its data.tfds_name
+    anomaly.patch_side = 0.25  # side of a planted square over the image's shorter side
+    anomaly.examples = 128  # held-out images, every second with a patch
+    anomaly.levels = (0.2, 0.5, 1.0, 2.0)  # sigma / alpha at t*, to the nearest of the sampler
+    anomaly.draws = 4  # draws of the noise whose restorations are averaged
+    anomaly.components = (4, 16)  # numbers of principal components of the training set, the rival
 
     # --- compare: of --mode=compare, which alone reads this section --------------------------------------------------
     config.compare = compare = ml_collections.ConfigDict()
@@ -408,7 +450,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # gain (measured on each direction of the data, beside the closed form) | overfitting (of adversarial variants: the penalty
     # under stronger ascents, which detects catastrophic overfitting) | similarity (to the nearest training example, in
     # features) | noise_levels (of samples and training set, without clean data) | denoising (quality of a round trip, over t*)
-    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations)
+    # | attack (on the sampling trajectory) | local_gain (of x0hat over t) | few_steps (a metric over network evaluations) |
+    # foreign (images of another source: how many are drawn, and which the loss names)
     evaluation.diagnostics = ("gain", "overfitting")  # any of these; () in long lists of runs
     evaluation.seed = config.get_oneway_ref("seed")  # of the clean draws and probes that samples and model meet
     evaluation.num_samples = 2000  # samples drawn for the metrics
@@ -466,6 +509,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     evaluation.local_gain.levels = 16  # noise levels, even in the logarithm from the schedule's least to its largest
     evaluation.local_gain.iterations = 20  # steps of the power iteration
     evaluation.local_gain.examples = 64  # samples that are noised
+    evaluation.foreign = ml_collections.ConfigDict()
+    evaluation.foreign.levels = (0.2, 0.5, 1.0)  # sigma / alpha at which the loss of each training example is computed
+    evaluation.foreign.draws = 4  # of the noise, for that loss
+    # loss (the largest) | typicality (the least typical losses, small or large)
+    evaluation.foreign.by = "typicality"  # one of these, by which examples are named as foreign
+    evaluation.foreign.share = 0.1  # share of the training set that is named
     evaluation.few_steps = ml_collections.ConfigDict()
     evaluation.few_steps.samplers = ("ddpm", "ddim", "heun", "dpm_solver_2m")  # any names; a name of sampling.method
     evaluation.few_steps.steps = (5, 10, 20, 50)  # of each sampler

@@ -37,6 +37,8 @@ class CorruptionSpec(NamedTuple):
     mask: Callable[[ml_collections.ConfigDict], image_corruptions.MaskDraw] | None = None
 
 
+_FOREIGN = ("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name")
+
 CORRUPTIONS = {
     "gaussian": CorruptionSpec(
         lambda c, clean: corruption.gaussian(c.noise_std),
@@ -50,8 +52,13 @@ CORRUPTIONS = {
     ),
     "uniform_outlier": CorruptionSpec(lambda c, clean: corruption.uniform_outlier(), reads=("data.chance.uniform_outlier",)),
     "foreign_outlier": CorruptionSpec(
-        lambda c, clean: corruption.foreign_outlier(_foreign(c, clean)),
-        reads=("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name", "data.chance.foreign_outlier"),
+        lambda c, clean: corruption.foreign_outlier(build_foreign(c, clean)),
+        reads=(*_FOREIGN, "data.chance.foreign_outlier"),
+    ),
+    "foreign_patch": CorruptionSpec(
+        lambda c, clean: image_corruptions.foreign_patch(build_foreign(c, clean), c.patch_side),
+        reads=(*_FOREIGN, "data.patch_side", "data.chance.foreign_patch"),
+        images_only=True,
     ),
     "poison": CorruptionSpec(
         lambda c, clean: corruption.poison(_poisoned(c, clean)), reads=("data.poison_file", "data.chance.poison")
@@ -112,6 +119,7 @@ class Data(NamedTuple):
         held_out: clean examples of the source that training never sees, [n, ...]; None without `data.held_out`.
         held_out_dirty: the same examples under draws of the training set's corruption that no training example has; None
             without `data.held_out`, and under `poison`, which holds no versions of these examples.
+        held_out_labels: () -> classes of the held-out examples, [n]; None where they have none.
     """
 
     source: sources.Source
@@ -121,17 +129,20 @@ class Data(NamedTuple):
     is_corrupted: np.ndarray
     held_out: pixels.Examples | None = None
     held_out_dirty: pixels.Examples | None = None
+    held_out_labels: Callable[[], np.ndarray] | None = None
 
 
 def build_data(config: ml_collections.ConfigDict) -> Data:
     """Loads and corrupts the data set of a config; raises UserError for a bad value, or data that are missing."""
     try:
         with as_user_error("config.data"):
-            source, kept_out = lookup(SOURCES, config, "data.source").load(config.data), None
+            source = lookup(SOURCES, config, "data.source").load(config.data)
         source, dtype = build(STORAGES, config, "data.storage", source)
+        split = held_out.Split(source, None)
         with as_user_error("config.data"):
             if config.data.held_out:
-                source, kept_out = held_out.hold_out(source, config.data.held_out, config.data.seed)
+                split = held_out.hold_out(source, config.data.held_out, config.data.seed)
+        source, kept_out = split.source, split.held_out
         corruptions = _corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
@@ -160,7 +171,7 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     diagnosed = pixels.evenly_spaced_indices(len(corrupted), DIAGNOSED if source.on_the_fly else len(corrupted))
     seen = corrupted.read(diagnosed)
     train = corrupted if source.on_the_fly else seen.x
-    return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty)
+    return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty, split.labels)
 
 
 def build_noise_std(config: ml_collections.ConfigDict, data: Data) -> Callable[[np.ndarray], np.ndarray]:
@@ -220,7 +231,7 @@ def prepare_command(config: ml_collections.ConfigDict) -> str:
 def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Downloads and prepares what `data.source` (and `data.foreign_source`, if it is used) reads; see `data.prepare`."""
     lookup(SOURCES, config, "data.source").prepare(config.data)
-    if "foreign_outlier" in config.data.corruptions:
+    if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
         lookup(SOURCES, config, "data.foreign_source").prepare(_foreign_section(config.data))
     build_data(config)  # reads it back: damage is reported now
 
@@ -231,15 +242,31 @@ def _foreign_section(c):
     return foreign
 
 
-def _foreign(c, clean):
-    foreign = _foreign_section(c)
+def build_foreign(c: ml_collections.ConfigDict, clean: pixels.Examples) -> pixels.Examples:
+    """Loads `foreign_source`; its images are resized to the shape of the clean examples, and made grey or coloured.
+
+    Args:
+        c: section `data` of a config.
+        clean: the examples among which the foreign ones are to stand.
+
+    Raises:
+        UserError: an unknown source, or points beside images.
+    """
+    foreign, shape = _foreign_section(c), clean.shape[1:]
+    if len(shape) == 3:
+        with foreign.ignore_type():  # a side, or (height, width)
+            foreign.size, foreign.channels = shape[:2], shape[2]  # a source that resizes its files does so once
     others = find(SOURCES, c.foreign_source, "data.foreign_source").load(foreign).train
-    if others.shape[1:] != clean.shape[1:]:
+    if others.shape[1:] == shape:
+        return others
+    if len(others.shape) != 4 or len(shape) != 3:
         raise UserError(
             f"config.data.foreign_source={c.foreign_source!r} has examples of shape {list(others.shape[1:])}, and the data "
-            f"set of {list(clean.shape[1:])}: set a source with examples of the same shape"
+            f"set of {list(shape)}: set a source with examples of the same shape, or images for images"
         )
-    return others
+    from advdiff_jax.data.foreign import Fitted  # reads images, which points do not need
+
+    return Fitted(others, shape)
 
 
 def _poisoned(c, clean):

@@ -1,6 +1,8 @@
 """Config -> the diagnostic `denoising`: how well the model cleans dirty images that it has not seen."""
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,27 +84,71 @@ def _pairs(config, data):
     return clean[changed], dirty[changed], whose
 
 
-def _round_trips(config, inputs, dirty):
-    """Returns the noise level u of t* -> images of the round trip, as the data store them, for each level of the config."""
+class Trip(NamedTuple):
+    """Two ways back from the noise of a time t*.
+
+    Attributes:
+        u: noise level sigma / alpha at t*.
+        back: (keys [B], images [B, ...]) -> images after noise and the sampler, compiled.
+        one_step: the same with x0hat at t* in place of the sampler.
+    """
+
+    u: float
+    back: Callable[[jax.Array, jax.Array], jax.Array]
+    one_step: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def build_trips(config: ml_collections.ConfigDict, predict: Callable, levels: Sequence[float]) -> list[Trip]:
+    """Builds the trips to the times of the sampler that are nearest in log u to each level, the least noisy first.
+
+    Two levels may share a time, and a trip.
+
+    Args:
+        config: reads `sampling`.
+        predict: (x [B, ...], t [B]) -> the network's prediction.
+        levels: u = sigma / alpha.
+
+    Raises:
+        UserError: a sampler without a grid.
+    """
     spec = lookup(SAMPLERS, config, "sampling.method")
     if "sampling.grid" not in spec.reads:
         raise UserError(f"config.sampling.method={config.sampling.method!r} has no grid to start inside of: set ddpm or ddim")
     process = build_process(config)
     schedule, clip = process.schedule, config.sampling.clip
-    denoise = process.denoiser(inputs.predict, clip=clip or None)
+    denoise = process.denoiser(predict, clip=clip or None)
     times = build_times(config, schedule, objective_spec(config).lowest_noise(config))
     us = np.asarray(schedule.noise_to_signal(jnp.asarray(times[:-1])))
-    keys = jax.random.split(jax.random.key(config.evaluation.seed), len(dirty))
-    # The sampler starts at a time of its own grid, the nearest one in log u; two levels may share it.
-    starts = {int(np.argmin(np.abs(np.log(us / level)))) for level in config.evaluation.denoising_levels}
-    found = {}
-    for at in sorted(starts, reverse=True):
+    found = []
+    for at in sorted({int(np.argmin(np.abs(np.log(us / level)))) for level in levels}, reverse=True):
         with as_user_error("config.sampling"):
             solve = spec.build(config.sampling, schedule, functools.partial(times.__getitem__, slice(at, None)))
-        trip = jax.jit(functools.partial(denoising.round_trip, schedule, denoise, solve, t=jnp.float32(times[at])))
-        size = config.sampling.batch_size
-        images = np.concatenate([trip(keys[i : i + size], dirty[i : i + size]) for i in range(0, len(dirty), size)])
-        found[float(us[at])] = pixels.to_float(pixels.as_stored(images, inputs.data.train.dtype))
+        t = jnp.float32(times[at])
+        ways = solve, functools.partial(_one_step, t=t)
+        found.append(
+            Trip(
+                float(us[at]), *(jax.jit(functools.partial(denoising.round_trip, schedule, denoise, way, t=t)) for way in ways)
+            )
+        )
+    return found
+
+
+def _one_step(denoise, keys, x, t):
+    del keys
+    return denoise(x, jnp.full(x.shape[:1], t)).x0
+
+
+def in_batches(trip: Callable, keys: jax.Array, y: np.ndarray, size: int) -> np.ndarray:
+    """Applies one way of a `Trip` to all images [N, ...], `size` at once."""
+    return np.concatenate([trip(keys[i : i + size], y[i : i + size]) for i in range(0, len(y), size)])
+
+
+def _round_trips(config, inputs, dirty):
+    """Returns the noise level u of t* -> images of the round trip, as the data store them, for each level of the config."""
+    keys, found = jax.random.split(jax.random.key(config.evaluation.seed), len(dirty)), {}
+    for trip in build_trips(config, inputs.predict, config.evaluation.denoising_levels):
+        images = in_batches(trip.back, keys, dirty, config.sampling.batch_size)
+        found[trip.u] = pixels.to_float(pixels.as_stored(images, inputs.data.train.dtype))
     return found
 
 

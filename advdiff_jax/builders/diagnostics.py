@@ -8,7 +8,18 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, denoising, few_steps, local_gain, noise_levels, similarity
+from advdiff_jax.builders import (
+    anomaly,
+    attack,
+    certify,
+    denoising,
+    few_steps,
+    foreign,
+    local_gain,
+    noise_levels,
+    purify,
+    similarity,
+)
 from advdiff_jax.builders.data import known_noise_std
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
@@ -142,12 +153,16 @@ DIAGNOSTICS = {
     "similarity": similarity.SPEC,
     "noise_levels": noise_levels.SPEC,
     "denoising": denoising.SPEC,
+    "foreign": foreign.SPEC,
 }
+
+
+OF_MODES = (purify.OUTPUTS, certify.OUTPUTS, anomaly.OUTPUTS)
 
 
 def output_of(name: str) -> Output:
     """Returns what is known of a number in results.json, from the specs of metrics and diagnostics."""
     known = dict(COSTS)
-    for spec in [*METRICS.values(), *DIAGNOSTICS.values()]:
-        known |= spec.outputs
+    for outputs in (*(spec.outputs for spec in [*METRICS.values(), *DIAGNOSTICS.values()]), *OF_MODES):
+        known |= outputs
     return describe(known, name)

@@ -143,7 +143,8 @@ def _tfds(c):
     from advdiff_jax.data.tfds_source import TfdsImages
 
     encoded = TfdsImages(c.tfds_name, c.split, c.data_dir)
-    return sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, _value_range(c), pad=c.pad))
+    found = sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, _value_range(c), pad=c.pad))
+    return found._replace(labels=encoded.labels if encoded.has_labels else None)
 
 
 def _prepare_tfds(c):

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import attack, em, pretrained
+from advdiff_jax.builders import attack, em, foreign, pretrained, purify
 from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
 from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
@@ -59,6 +59,9 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "restore.operator": OPERATORS,
     "restore.method": RESTORERS,
     "restore.beside": RESTORERS,
+    "purify.samplers": purify.SAMPLERS,
+    "purify.balls": BALLS,
+    "anomaly.source": SOURCES,
     "diffusion.schedule": SCHEDULES,
     "diffusion.prediction": PREDICTIONS,
     "diffusion.learn_variance": VARIANCES,
@@ -80,6 +83,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "evaluation.attack.threats": attack.THREATS,
     "evaluation.attack.objectives": attack.OBJECTIVES,
     "evaluation.few_steps.samplers": SAMPLERS,
+    "evaluation.foreign.by": foreign.SCORES,
 }
 
 

@@ -178,6 +178,11 @@ class CorruptedDataset:
                 out[row] = self._corrupt_one(rng, clean[row], int(index))
         return Corrupted(out, is_corrupted)
 
+    def is_corrupted(self, indices: np.ndarray) -> np.ndarray:
+        """Returns whether the examples at `indices` [n] are chosen for corruption, [n] bool; reads no example."""
+        draws = (np.random.default_rng([self._seed, index]).uniform() for index in indices + self._first)
+        return np.fromiter(draws, float, len(indices)) < self._fraction
+
     def noise_std(self, indices: np.ndarray, noise_std: NoiseStd) -> np.ndarray:
         """Returns the noise's standard deviation in the examples at `indices` [n], 0 for clean ones; reads no example.
 

@@ -1,5 +1,6 @@
 """Holds examples of a source out of training: a random split, fixed by a seed."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ class Split(NamedTuple):
 
     Attributes:
         source: what is left for training, and for the clean draws of a source whose distribution is not known.
-        held_out: the other examples, [count, ...], clean.
+        held_out: the other examples, [count, ...], clean; None: there are none.
+        labels: () -> their classes [count]; None: they have none.
     """
 
     source: Source
-    held_out: Examples
+    held_out: Examples | None
+    labels: Callable[[], np.ndarray] | None = None
 
 
 class Subset:
@@ -70,12 +73,15 @@ def hold_out(source: Source, count: int, seed: int) -> Split:
             f"set at most {max(0, total - FEWEST):,}"
         )
     order = np.random.default_rng([seed, _SPLIT]).permutation(total)
-    held_out, left = (_subset(source, np.sort(part)) for part in (order[:count], order[count:]))
-    masks = None if source.masks is None else Subset(source.masks, np.sort(order[count:]))
-    source = source._replace(train=left, masks=masks)
+    kept_out, kept = np.sort(order[:count]), np.sort(order[count:])
+    held_out, left = (_subset(source, part) for part in (kept_out, kept))
+    masks = None if source.masks is None else Subset(source.masks, kept)
+    labels = source.labels
+    own, others = (None, None) if labels is None else (lambda: labels()[kept], lambda: labels()[kept_out])
+    source = source._replace(train=left, masks=masks, labels=own)
     if source.draws_examples:
         source = source._replace(clean=without_replacement(left))
-    return Split(source, held_out)
+    return Split(source, held_out, others)
 
 
 def _subset(source, indices):

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from advdiff_jax.data.corruption import Corruption
-from advdiff_jax.data.pixels import to_bytes, to_float
+from advdiff_jax.data.pixels import Examples, to_bytes, to_float
 from advdiff_jax.errors import InvalidArgument
 
 # (rng, shape (H, W, C) of an image) -> mask [H, W, 1] bool, True where the image is seen.
@@ -70,6 +70,25 @@ def missing_pixels(share: float) -> Corruption:
 def missing_block(side: float) -> Corruption:
     """Sets the square that `missing_block_mask` hides to 0, mid-grey; takes its argument."""
     return _hide(missing_block_mask(side))
+
+
+def foreign_patch(others: Examples, side: float) -> Corruption:
+    """Fills the square that `missing_block_mask` hides with that part of a uniform draw from another data set.
+
+    Args:
+        others: the other data set, with images of the same shape.
+        side: side of the square over the image's shorter side.
+
+    Raises:
+        InvalidArgument: `side` outside [0, 1].
+    """
+    draw = missing_block_mask(side)
+
+    def corrupt_one(rng, x, index=0):
+        other = to_float(others[np.array([rng.integers(len(others))])])[0].astype(x.dtype)
+        return np.where(draw(rng, x.shape), x, other)
+
+    return corrupt_one
 
 
 def _hide(draw):

@@ -35,6 +35,8 @@ class Source(NamedTuple):
             holds them in memory and corrupts them once.
         masks: which pixels of each training example are known, a data set [N, H, W, 1] of bool; None: all.
         draws_examples: clean draws are examples of `train`, as `without_replacement` returns them.
+        labels: () -> the class of each training example, [N] integers from 0; for classifiers of an evaluation alone. None:
+            the examples have no classes.
     """
 
     train: Examples
@@ -44,6 +46,7 @@ class Source(NamedTuple):
     on_the_fly: bool = False
     draws_examples: bool = False
     masks: Examples | None = None
+    labels: Callable[[], np.ndarray] | None = None
 
 
 def without_replacement(examples: Examples) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -193,11 +196,11 @@ def digits() -> Source:
     from sklearn.datasets import load_digits  # imported here: it takes half a second, and other sources do not need it
 
     images = (load_digits().images[..., None] / 8.0 - 1.0).astype(np.float32)
-    return Source(images, without_replacement(images), draws_examples=True)
+    return Source(images, without_replacement(images), draws_examples=True, labels=digit_labels)
 
 
 def digit_labels() -> np.ndarray:
-    """Loads the labels 0 to 9 of `digits().train`, [1797]; only the evaluation's feature network uses them."""
+    """Loads the labels 0 to 9 of `digits().train`, [1797]; no training of a model uses them."""
     from sklearn.datasets import load_digits
 
     return load_digits().target

@@ -4,6 +4,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from advdiff_jax.data.fingerprint import of_files
 from advdiff_jax.errors import NotPrepared, UserError
 
@@ -50,17 +52,25 @@ class TfdsImages:
                 f"config.data.split={split!r} is not a split of {name} ({error}): set one of {known}, or a slice of one"
             ) from error
         self._example, self._folder = tf_example_pb2.Example, pathlib.Path(builder.data_dir)
+        self.has_labels = "label" in builder.info.features
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
+        return [features["image"].bytes_list.value[0] for features in self._features(indices)]
+
+    def labels(self) -> np.ndarray:
+        """Returns the feature `label` of every example, [N] int64, for a set that `has_labels`."""
+        return np.array([features["label"].int64_list.value[0] for features in self._features(range(len(self)))])
+
+    def _features(self, indices):
         # The reader raises several types for a shard that is damaged or has vanished.
         try:
             records = self._source.__getitems__(list(indices))
         except (RuntimeError, ValueError, LookupError) as error:
             raise OSError(f"reading {self._folder} failed: {' '.join(str(error).split())[:200]}") from error
-        return [self._example.FromString(record).features.feature["image"].bytes_list.value[0] for record in records]
+        return [self._example.FromString(record).features.feature for record in records]
 
     def name(self, index: int) -> str:
         name, split, _ = self._arguments

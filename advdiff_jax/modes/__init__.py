@@ -61,6 +61,28 @@ MODES = {
             for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown", "unclip")
         ),
     ),
+    "purify": ModeSpec(
+        "accuracy of a classifier behind noise and the reverse process, under attack",
+        reads=(
+            *("classifier.file", "classifier.steps"),
+            *(f"purify.{key}" for key in ("samplers", "balls", "linf_radii", "linf_times", "l2_radii", "l2_times", "steps")),
+            *(f"purify.{key}" for key in ("attack_steps", "draws", "examples", "batch_size")),
+        ),
+    ),
+    "certify": ModeSpec(
+        "certified accuracy of a classifier behind one step of the denoiser",
+        reads=(
+            *("classifier.file", "classifier.steps"),
+            *(f"certify.{key}" for key in ("noise_stds", "first_draws", "draws", "failure", "radii", "examples", "batch_size")),
+        ),
+    ),
+    "anomaly": ModeSpec(
+        "finds planted patches by what the model changes in an image",
+        reads=(
+            *(f"anomaly.{key}" for key in ("source", "path", "tfds_name", "patch_side", "examples", "levels", "draws")),
+            "anomaly.components",
+        ),
+    ),
     "inspect": ModeSpec("prints a model's architecture, parameters and unused tensors", output="inspect"),
     "export": ModeSpec("writes the model as a folder that diffusers loads, with a model card"),
     "gain": ModeSpec("plots, before training, what radius and weight do to the data", output="gain", joint=True),

@@ -120,7 +120,8 @@ class _Judged:
     def __init__(self, folder):
         self.flat = workdir.read_config(folder / "config.json")
         source = lookup(SOURCES, setups.unflatten(self.flat), "data.source")
-        evaluation = {key for key in self.flat if key.startswith("evaluation.") and key.split(".")[1] not in HARMLESS}
+        sections = {*workdir.EVALUATION_SECTIONS} - {"sampling"}
+        evaluation = {key for key in self.flat if key.split(".")[0] in sections and key.split(".")[1] not in HARMLESS}
         self.keys = {"data.source", *source.reads, *evaluation} - {*workdir.HOST_KEYS}
 
 
@@ -132,7 +133,8 @@ def _other_data(first, second):
 
 
 def _run_of(folder):
-    return folder.parent.parent if folder.parent.name == "evaluations" else folder
+    """Returns the run of a folder of results: itself, or the nearest above that has a fingerprint of its data."""
+    return next((one for one in (folder, *folder.parents[:3]) if (one / "data.json").exists()), folder)
 
 
 def _as_list(config, found, table, finished):

@@ -12,6 +12,7 @@ from advdiff_jax.sweep.curves import Finished
 SHARED = "The config that all runs share"
 MOST_COMPARED = 12  # runs with a column each in the table of keys that differ
 OF_A_RUN = ("name", "variant")  # said by the label of a run
+UNREAD = (*workdir.OF_A_MODE, "classifier.", "purify.", "certify.", "anomaly.")  # sections that no run reads
 ABSENT = "(not there)"  # a key of a newer version
 
 
@@ -51,7 +52,7 @@ def differing(found: dict[str, ml_collections.ConfigDict]) -> dict[str, list[Any
     """Returns key -> its value in each config, for keys that have several; those of the host left out."""
     flat = [workdir.flatten(config) for config in found.values()]
     ignored = {*workdir.HOST_KEYS, *OF_A_RUN}
-    keys = dict.fromkeys(key for one in flat for key in one if key not in ignored and not key.startswith(workdir.OF_A_MODE))
+    keys = dict.fromkeys(key for one in flat for key in one if key not in ignored and not key.startswith(UNREAD))
     values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
     return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders.data import build_data, build_noise_std, known_noise_std, least_noise_std
-from advdiff_jax.data import pixels
+from advdiff_jax.data import photos, pixels
 from advdiff_jax.data.batches import BatchSource, batches
 from advdiff_jax.errors import UserError
-from configs import cifar10, gaussian, image_folder, plane3d
+from configs import cifar10, digits, gaussian, image_folder, plane3d
 
 
 def config_of(**overrides):
@@ -118,6 +118,17 @@ def test_foreign_outliers_and_chances_by_config():
     changed = np.any(data.train[data.diagnosed] != data.source.train[data.diagnosed], axis=(1, 2, 3))
     assert changed.mean() == pytest.approx(0.45, abs=5 * np.sqrt(0.45 * 0.55 / 300))
     assert pixels.first(data.train, 2).dtype == np.float32
+
+
+def test_foreign_images_take_the_shape_of_the_own_ones():
+    config = digits.get_config()
+    config.data.update({"num_examples": 50, "corruptions": ("foreign_outlier",), "fraction": 0.1})
+    data = build_data(config)
+    crops = photos.photo_crops(50, 0, 8).astype(np.float32).mean(-1, keepdims=True) / 127.5 - 1.0
+    foreign = data.train[data.is_corrupted]
+    nearest = np.abs(foreign[:, None] - crops).mean((2, 3, 4)).min(1)
+    assert nearest.max() < 0.15  # the weights of grey are not equal
+    assert np.abs(data.source.train[:20, None] - crops).mean((2, 3, 4)).min() > 0.2
 
 
 def test_the_gaussian_source_has_its_stds():

@@ -116,6 +116,14 @@ def test_foreign_outliers_come_from_the_other_set_evenly():
     assert counts.min() > 220
 
 
+def test_a_foreign_patch_is_a_square_of_the_other_set():
+    others = np.full((3, 8, 8, 1), 200, np.uint8)
+    out = corruption.corrupt(np.zeros((200, 8, 8, 1), np.uint8), 1.0, [image_corruptions.foreign_patch(others, 0.25)], 0).x
+    assert np.all((out == 200).sum((1, 2, 3)) == 4)
+    assert np.all((out == 200).any((0, 3)))  # anywhere
+    assert {*np.unique(out)} == {0, 200}
+
+
 def test_poison_takes_the_example_of_the_same_index():
     clean, poisoned = bytes_of(20, 0), bytes_of(20, 1)
     np.testing.assert_array_equal(corruption.corrupt(clean, 1.0, [corruption.poison(poisoned)], 0).x, poisoned)

@@ -32,6 +32,15 @@ def test_the_two_parts_are_disjoint_and_make_up_the_source():
     assert "of 1,497 training examples corrupted by gaussian; 300 examples are held out" in said
 
 
+def test_classes_stay_with_their_examples():
+    data, whole = (
+        build_data(digits_with(300)),
+        dict(zip(map(bytes, sources.digits().train), sources.digit_labels(), strict=True)),
+    )
+    for images, labels in ((data.source.train, data.source.labels()), (data.held_out, data.held_out_labels())):
+        assert [whole[bytes(image)] for image in images] == labels.tolist()
+
+
 def test_the_split_follows_data_seed_alone():
     first = build_data(digits_with(300))
     np.testing.assert_array_equal(build_data(digits_with(300, **{"sampling.seed": 7})).held_out, first.held_out)

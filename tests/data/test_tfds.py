@@ -157,7 +157,10 @@ def test_cifar10_is_pixel_exact(cifar):
 def test_tfds_itself_reads_the_prepared_set(cifar):
     import tensorflow_datasets as tfds
 
-    example = tfds.builder("cifar10", data_dir=cifar[0]).as_data_source("train")[0]
+    examples = tfds.builder("cifar10", data_dir=cifar[0]).as_data_source("train")
+    example, own = examples[0], TfdsImages("cifar10", "train", cifar[0])
+    assert own.has_labels
+    assert own.labels().tolist() == [one["label"] for one in examples]
     assert example["image"].shape == (32, 32, 3)
     assert example["id"].startswith(b"train_")
     assert any(np.array_equal(example["image"], image) for image in cifar[1])

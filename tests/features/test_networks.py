@@ -31,7 +31,7 @@ def test_digits_cnn_knows_digits_and_is_cached(tmp_path, monkeypatch):
     assert found.vectors.shape == (1797, 64)
     assert np.mean(found.probabilities.argmax(axis=1) == labels) > 0.97
 
-    (trained,) = cache.directory().glob("digits_cnn-*.safetensors")
+    (trained,) = cache.directory().glob("classifier-*.safetensors")
     cached = pathlib.Path(shutil.copy(trained, tmp_path))
     stamp = cached.stat().st_mtime_ns
     np.testing.assert_array_equal(
@@ -40,8 +40,8 @@ def test_digits_cnn_knows_digits_and_is_cached(tmp_path, monkeypatch):
     assert cached.stat().st_mtime_ns == stamp
 
     again = []  # training takes seconds, and would end with the same parameters
-    train = lambda images, labels: again.append(len(images)) or network.params
-    monkeypatch.setattr("advdiff_jax.features.digits_cnn._train_digits_cnn", train)
+    train = lambda images, labels, classes, steps: again.append(len(images)) or network.params
+    monkeypatch.setattr("advdiff_jax.features.classifier.train", train)
     cached.write_bytes(b"damaged")
     np.testing.assert_allclose(extract(digits_cnn(str(tmp_path)), images[:5]).vectors, found.vectors[:5], atol=1e-3)
     assert again == [1797]
