@@ -25,9 +25,10 @@ crosscheck: .venv-crosscheck/installed .venv-crosscheck/pillow
 .venv-crosscheck/pillow: .venv-crosscheck/installed
 	.venv-crosscheck/bin/python -m pip download --quiet --constraint constraints.txt --no-deps --no-binary pillow --dest $@ pillow
 
-# A run killed twenty times at random moments, in one process and in two, ends bit for bit as one that was not.
+# Runs of two processes; and a run killed twenty times at random moments, in one process and in two, ends bit for bit as one that
+# was not.
 kills: .venv/installed
-	$(BIN)/python -m pytest -s tests/kills/check_kills.py
+	$(BIN)/python -m pytest -s tests/kills/check_hosts.py tests/kills/check_kills.py
 
 # Another Python brings another jax (constraints.txt): `make steps-3.12` has every variant take a step there.
 steps-%: .venv-%/installed

@@ -19,6 +19,7 @@ from configs.variants import VARIANTS
 def flops(config, shape=(8, 8, 1)):
     """Of the mean step before the compiler's optimisations, which change them by less than 1 % and take ten times as long."""
     config.train.batch_size = 128  # sixteen a device
+    config.network.update({"base_channels": 64, "channel_mults": (1,), "attention_resolutions": ()})  # half of the tracing
     config = resolve(config)
     experiment = build_experiment(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))

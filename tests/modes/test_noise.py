@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, model_reading
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.modes import MODES, noise, sample, train
 from advdiff_jax.noise import measure
@@ -43,7 +43,8 @@ def test_clean_data_are_said_to_be_clean(tmp_path, caplog):
     assert "Beside the truth" not in page
 
 
-def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time(tmp_path, caplog):
+def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
     config = config_of("ambient_blind", **{"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30})
     train.run(config, tmp_path)
     assert "clean examples are too few" in caplog.text

@@ -168,7 +168,7 @@ def perturbation_energy(perturb, t, a, n=40_000):
 @pytest.mark.parametrize("perturb", PERTURBATIONS)
 def test_a_linear_predictor_learns_the_score_of_shrunk_data(perturb):
     """a* = sigma (1 + kappa) / (alpha^2 s^2 + sigma^2 (1 + kappa)), kappa = lambda_t E[w^2], within 2 %."""
-    n = 2048
+    n = 1024
     t = jnp.repeat(TIMES, n)
     objective = build(PERTURBATIONS[perturb])
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 600))

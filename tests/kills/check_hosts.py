@@ -18,7 +18,7 @@ ONE_OF_TWO = """
 import sys
 import jax
 jax.distributed.initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]))
-from tests.training.test_processes import train
+from tests.kills.check_hosts import train
 train(sys.argv[3])
 """
 
