@@ -339,8 +339,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # 0.2 puts the cut at half the noise's std for data on a surface of few dimensions, and higher the more dimensions the
     # surface has (plane3d, two of three: at the std).
     robust.explained = 0.2  # adaptive: share of the noise variance that the model explains at the cut
-    # measured (half of the std that is found in the training images, as noise.file has it; where none is found, as trained) |
-    # trained (the level at which plain training explains that share)
+    # trained (the level at which plain training explains that share) | measured (the same, and at least half of the std that is
+    # found in the training images, as noise.file has it)
     robust.floor = "measured"  # adaptive: one of these
     robust.warmup_steps = 0.0  # steps over which the weight rises linearly to its value; below 1: a share of all steps
     # the cost of the penalty

@@ -116,14 +116,13 @@ def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_colle
 
 
 def _floor_of_file(config):
-    level = common_level(measure.load(pathlib.Path(config.noise.file))) if config.noise.file else 0.0
-    return CUT * level or None
+    return CUT * common_level(measure.load(pathlib.Path(config.noise.file))) if config.noise.file else 0.0
 
 
-# robust.floor -> config -> the noise floor that is known without training; None: the one that plain training measures.
+# robust.floor -> config -> the noise floor that is known without training, at least; 0: nothing is.
 FLOORS = {
     MEASURED: Choice(_floor_of_file, reads=("noise.file",)),
-    "trained": Choice(lambda config: None),
+    "trained": Choice(lambda config: 0.0),
 }
 
 
@@ -136,9 +135,12 @@ def is_floor_measured(config: ml_collections.ConfigDict, data: Data) -> bool:
     return _follows_floor(config) and config.robust.floor == MEASURED and not quiet.is_tiny(data.train.shape[1:])
 
 
-def measured_floor(config: ml_collections.ConfigDict) -> float | None:
-    """Returns the noise floor by the measured level, half of it, as `located` names the file; None: nothing was found."""
-    return lookup(FLOORS, config, "robust.floor").build(config) if _follows_floor(config) else None
+def least_floor(config: ml_collections.ConfigDict) -> float:
+    """Returns the least noise floor of a weight that follows one: half of the measured level, as `located` names the file.
+
+    0 where nothing was found.
+    """
+    return lookup(FLOORS, config, "robust.floor").build(config) if _follows_floor(config) else 0.0
 
 
 def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> ml_collections.ConfigDict:
@@ -157,8 +159,8 @@ def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path
     if config.sampling.final_denoise == MEASURED:
         log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", level)
     if is_followed and is_new:
-        end = f"ends at {CUT:g} of that std, {CUT * level:.3g}" if level else "follows the floor that plain training measures"
-        log.info("config.robust.floor=measured: the penalty %s", end)
+        least = f", and ends at {CUT:g} of that std, {CUT * level:.3g}, at least" if level else ""
+        log.info("config.robust.floor=measured: the penalty follows the floor that plain training measures%s", least)
     return located(config, folder)
 
 

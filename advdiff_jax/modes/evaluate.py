@@ -87,7 +87,7 @@ def _write_report(config, folder, opened, samples, params, found):
         results["nonfinite_samples"] = missing
     sections, warnings = [], []
     predict, model = functools.partial(experiment.predict, params), experiment.model(params)
-    inputs = DiagnosticInputs(samples, data, predict, levels.measured_floor(config) or level, plots)
+    inputs = DiagnosticInputs(samples, data, predict, _followed(config, level), plots)
     for name, spec in lookup_all(DIAGNOSTICS, config, "evaluation.diagnostics").items():
         diagnosis = attempt(name, functools.partial(spec.compute, config, inputs), failures)
         if diagnosis is not None:
@@ -130,6 +130,11 @@ def _noise_level(config, restored):
     if not noise_floor.is_measured(stats):
         return None
     return float(noise_floor.estimate_noise_floor(stats, config.robust.explained))
+
+
+def _followed(config, level):
+    """The noise floor that the weight of the penalty followed; None: there is none."""
+    return level if level is None else max(level, levels.least_floor(config))
 
 
 def _costs(

@@ -38,12 +38,11 @@ MEANING = (
 def _noise_floor_of_data(config: ml_collections.ConfigDict) -> Callable[[], float]:
     def noise_floor():
         data = build_data(config)
-        measured = levels.is_floor_measured(config, data)
-        if measured and (level := levels.common_level(levels.build_levels(config, data))):
-            return levels.CUT * level
+        is_measured = levels.is_floor_measured(config, data)
+        least = levels.CUT * levels.common_level(levels.build_levels(config, data)) if is_measured else 0.0
         train = pixels.evenly_spaced(data.train, min(MEASURED_ON, config.evaluation.max_reference))
         with as_user_error("config.evaluation.max_reference, or the data"):
-            return principal_directions.noise_level(train, config.robust.explained)
+            return max(least, principal_directions.noise_level(train, config.robust.explained))
 
     return noise_floor
 

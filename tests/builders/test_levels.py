@@ -59,24 +59,24 @@ def test_discarding_everything_is_refused():
         levels.build_pairs(config, build_process(config).schedule, NO_CLEAN, discard=True)
 
 
-def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found(tmp_path, caplog):
+def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found_at_least(tmp_path, caplog):
     caplog.set_level("INFO")
     config = config_of("robust_adaptive")
     found = levels.measured(config, build_data(config), tmp_path)
     level = levels.common_level(measure.load(tmp_path / levels.FILE))
-    assert levels.measured_floor(found) == pytest.approx(0.5 * level)
-    assert f"ends at 0.5 of that std, {0.5 * level:.3g}" in caplog.text
-    assert levels.measured_floor(config) is None  # before anything is measured
-    assert levels.measured_floor(config_of("robust_adv", **{"noise.file": str(tmp_path / levels.FILE)})) is None
+    assert levels.least_floor(found) == pytest.approx(0.5 * level)
+    assert f"ends at 0.5 of that std, {0.5 * level:.3g}, at least" in caplog.text
+    assert levels.least_floor(config) == 0.0  # before anything is measured
+    assert levels.least_floor(config_of("robust_adv", **{"noise.file": str(tmp_path / levels.FILE)})) == 0.0
     trained = config_of("robust_adaptive", **{"robust.floor": "trained"})
     assert levels.measured(trained, build_data(trained), tmp_path / "none").noise.file == ""
 
 
-def test_where_no_noise_is_found_the_floor_is_that_of_plain_training(tmp_path, caplog):
+def test_where_no_noise_is_found_the_floor_is_that_of_plain_training_alone(tmp_path, caplog):
     caplog.set_level("INFO")
     config = config_of("robust_adaptive", **{"data.fraction": 0.0})
-    assert levels.measured_floor(levels.measured(config, build_data(config), tmp_path)) is None
-    assert "follows the floor that plain training measures" in caplog.text
+    assert levels.least_floor(levels.measured(config, build_data(config), tmp_path)) == 0.0
+    assert caplog.text.rstrip().endswith("follows the floor that plain training measures")
     points = resolve(plane3d.get_config("robust_adaptive"))
     assert levels.measured(points, build_data(points), tmp_path / "none").noise.file == ""
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import tests.crosscheck.without_kernels  # noqa: F401 - before what imports torchvision
 from advdiff_jax import rng
 from advdiff_jax.diffusion import schedules
 from advdiff_jax.diffusion.parameterization import PARAMETERIZATIONS, denoiser, edm, inputs

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import tests.crosscheck.without_kernels  # noqa: F401 - before what imports torchvision
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment, build_network
 from advdiff_jax.builders.pretrained import restore
