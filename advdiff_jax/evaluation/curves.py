@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, ticker
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 
@@ -61,6 +62,13 @@ def draw(panels: Sequence[Panel], columns: int = 3) -> Figure:
     return figure
 
 
+def tick_plainly(axis: Axis) -> None:
+    """Labels a logarithmic axis with 1, 2, 5, 10, ... in full."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(ticker.NullLocator())
+
+
 def _draw_panel(axes, panel):
     colours, styles = {}, {}
     for label, line in panel.series.items():
@@ -71,5 +79,8 @@ def _draw_panel(axes, panel):
         if len(line.low):
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, xscale=panel.xscale, yscale=panel.yscale)
+    for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
+        if scale == "log":
+            tick_plainly(axis)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

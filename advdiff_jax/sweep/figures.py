@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps, ticker
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from advdiff_jax.evaluation.curves import tick_plainly
 from advdiff_jax.evaluation.figures import show_canvas, tile
 
 
@@ -71,13 +72,6 @@ def _logarithmic(values):
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() > LOG_FROM * values.min())
-
-
-def _tick_plainly(axis):
-    """Labels a logarithmic axis with 1, 2, 5, 10, ... in full."""
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(ticker.NullLocator())
 
 
 def bars(table: Table, metrics: list[str]) -> Figure:
@@ -153,7 +147,7 @@ def grid(table: Table, metric: str, best: Callable[[dict[str, str]], str | None]
     panels[0, 0].set(yticks=range(len(members)), yticklabels=members, ylim=(len(members) - 0.5, -0.5))
     if _logarithmic(everything):
         panels[0, 0].set_xscale("log")
-        _tick_plainly(panels[0, 0].xaxis)
+        tick_plainly(panels[0, 0].xaxis)
     for axes in panels.flat[len(groups) :]:
         axes.set_axis_off()
     for column in range(columns):  # the last row may not be full: the lowest panel of each column has the numbers
@@ -195,7 +189,7 @@ def frontier(table: Table, x: str, y: str) -> Figure:
     ):
         if _logarithmic(values):
             scale("log")
-            _tick_plainly(axis)
+            tick_plainly(axis)
     axes.grid(alpha=0.3)
     axes.margins(0.08)
     if series:
