@@ -46,11 +46,15 @@ def get_config():
             "of": f"{size}/ddpm",
             "sampling": {"final_denoise": 0.2, "final_level": 0.2},
         }
+        evaluations[f"{size}/ddpm, own final step"] = {
+            "of": f"{size}/ddpm",
+            "sampling": {"final_denoise": "measured", "final_level": 0.2, "final_own": True},
+        }
     return list_of_runs(
         name="fashion_mnist_ladder",
         summary=(
             "Clothes at 16x16 pixels, nine in ten of them under noise, stored in 8 bits. Rows are ordered by what a method is "
-            "given: nothing, the noise of each image, clean images. The final step is given the noise's std."
+            "given: nothing, the noise of each image, clean images. A final step is given the noise's std, or measures it."
         ),
         base=base,
         runs=runs,
