@@ -15,7 +15,7 @@ from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.data import pixels
 from advdiff_jax.errors import UserError
-from advdiff_jax.evaluation import figures, report
+from advdiff_jax.evaluation import figures, foreign, report
 from advdiff_jax.noise import measure, quiet
 from advdiff_jax.noise.measure import NoiseLevels
 from advdiff_jax.training import parallel
@@ -34,6 +34,7 @@ MEANING = {
     "relative_error": "error of one example's std, as planted noise shows it",
     "true_clean_share": "share of the examples that this config left clean",
     "auc": "chance that a corrupted example reads noisier than a clean one, ties as half",
+    "auc_atypical": "the same by how far the model's readings are from most examples'; below 0.5 where clean ones are few",
     "clean_called_noisy": "share of the clean examples that are called noisy",
     "noisy_called_clean": "share of the corrupted examples that are called clean",
     "std_over_truth": "median of measured over true std, in corrupted examples",
@@ -59,8 +60,9 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """
     data, out = build_data(config), folder / "noise"
     reader = _reader(config, data, folder)
+    readings = reader and model_reading.read_all(reader, data.train)
     with as_user_error("config.data"):
-        found = measure.measure(data.train, config.seed, reader and model_reading.read_all(reader, data.train))
+        found = measure.measure(data.train, config.seed, readings)
     measure.save(out / levels.FILE, found)
     words = levels.describe(found)
     log.info("%s", words)
@@ -69,7 +71,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         report.Section("What was found", table=report.numbers_table(summary(found), MEANING.__getitem__)),
         report.Section("Levels", images=[report.image(out / "levels.png", _CAPTION, wide=True)]),
         *_shown(data, found, out),
-        *_truth(config, data, found),
+        *(_atypical(data, readings.of_examples, out) if readings else []),
+        *_truth(config, data, found, readings),
         report.Section("Use it", f"Train by these levels: --config.noise.file={out / levels.FILE}"),
     ]
     title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
@@ -155,7 +158,27 @@ def _shown(data, found, out):
     return [report.Section("Examples", images=images)]
 
 
-def _truth(config, data: Data, found):
+def _atypical(data, readings, out):
+    """Pictures of the examples that the model finds harder, or easier, than the rest, at all levels together."""
+    if len(data.train.shape) != 4:
+        return []
+    distance, logs = foreign.atypicality(readings.T**2), np.log(readings)
+    is_harder = np.mean(logs - np.median(logs, axis=0), axis=1) > 0.0
+    captions = {
+        "harder": "Harder for the model than the rest: noise, and images of another kind.",
+        "easier": "Easier: blurred, or simpler than the rest.",
+    }
+    images = []
+    for name, members in {"harder": is_harder, "easier": ~is_harder}.items():
+        rows = np.flatnonzero(members)
+        rows = rows[np.argsort(-distance[rows], kind="stable")[:SHOWN]]
+        shown = pixels.to_float(data.train[rows])
+        figures.show(shown, shown, None, SHOWN).savefig(out / f"{name}.png")
+        images.append(report.image(out / f"{name}.png", captions[name]))
+    return [report.Section("The most atypical examples, as the model sees them", images=images)]
+
+
+def _truth(config, data: Data, found, readings):
     if not config.data.corruptions or config.data.fraction == 0.0:
         return []
     rows = data.diagnosed
@@ -165,5 +188,8 @@ def _truth(config, data: Data, found):
         std = None
     seen = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])
     numbers = {"examples": len(rows), **compared(seen, data.is_corrupted, std)}
+    if readings and 0 < np.sum(data.is_corrupted) < len(rows):
+        distance = foreign.atypicality(readings.of_examples.T**2)
+        numbers["auc_atypical"] = foreign.area(distance[rows], data.is_corrupted)
     text = "This config corrupts the data itself. The measurement does not see these numbers."
     return [report.Section("Beside the truth", text, report.numbers_table(numbers, MEANING.__getitem__))]

@@ -56,8 +56,9 @@ def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time
     assert json.loads((tmp_path / "config.json").read_text())["noise"]["file"] == ""
 
 
-def test_the_final_step_removes_what_was_measured(tmp_path, caplog):
+def test_the_final_step_removes_what_was_measured_and_the_model_of_a_run_reads_too(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
+    monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
     plain = {"train.steps": 12, "evaluation.num_samples": 30}
     train.run(config_of("ddpm", **plain), tmp_path)
     given = config_of("ddpm", **plain, **{"sampling.final_denoise": "measured"})
@@ -70,3 +71,7 @@ def test_the_final_step_removes_what_was_measured(tmp_path, caplog):
     found = [np.load(path) for path in sorted((tmp_path / "evaluations").glob("*/samples/step_12.npy"))]
     assert len(found) == 2
     np.testing.assert_array_equal(*found)
+    page = noise.run(given, tmp_path).read_text()
+    assert f"the model of {tmp_path} reads the noise too" in caplog.text
+    assert "auc_atypical" in page
+    assert page.count("data:image/png") == 6
