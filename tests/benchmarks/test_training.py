@@ -19,7 +19,6 @@ from configs.variants import VARIANTS
 def flops(config, shape=(8, 8, 1)):
     """Of the mean step before the compiler's optimisations, which change them by less than 1 % and take ten times as long."""
     config.train.batch_size = 128  # sixteen a device
-    config.network.update({"base_channels": 64, "channel_mults": (1,), "attention_resolutions": ()})  # half of the tracing
     config = resolve(config)
     experiment = build_experiment(config, shape)
     fresh = jax.eval_shape(lambda: state.create(experiment.init(jax.random.key(0)), experiment.optimizer))
@@ -36,15 +35,21 @@ def flops(config, shape=(8, 8, 1)):
     )
 
 
+def small(variant):
+    config = digits.get_config(variant)
+    config.network.update({"base_channels": 64, "channel_mults": (1,), "attention_resolutions": ()})  # half of the tracing
+    return config
+
+
 @pytest.fixture(scope="module")
 def ddpm():
-    return flops(digits.get_config("ddpm"))
+    return flops(small("ddpm"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_costs_what_it_declares(variant, ddpm):
     """forward 1, input-only backward 1, full backward 2: DDPM 3, Robust_ran 6, Robust_adv 8 (clean forward reused)."""
-    config = digits.get_config(variant)
+    config = small(variant)
     assert flops(config) / ddpm == pytest.approx(evaluations(config, 1000) / 1000 / 3.0, rel=0.02)
 
 
