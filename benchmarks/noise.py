@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
 
 import benchmarks
 from advdiff_jax.data import corruption, image_corruptions, photos, sources
+from advdiff_jax.evaluation import foreign
 from advdiff_jax.modes.noise import compared
 from advdiff_jax.noise import measure
 
@@ -78,16 +78,10 @@ def numbers_of_dirt(clean: np.ndarray, corrupt, seed: int) -> dict[str, float]:
     noisy = found.std[~found.is_clean]
     return {
         "auc": numbers["auc"],
-        "auc_white": auc(found.whiteness, seen.is_corrupted),
+        "auc_white": foreign.area(found.whiteness, seen.is_corrupted),
         **named,
         "std": float(np.median(noisy)) if len(noisy) else np.nan,
     }
-
-
-def auc(reading: np.ndarray, is_corrupted: np.ndarray) -> float:
-    """Returns the chance that a corrupted example has the larger reading, [N] both."""
-    dirty, clean = reading[is_corrupted], reading[~is_corrupted]
-    return float(scipy.stats.mannwhitneyu(dirty, clean).statistic / (len(dirty) * len(clean)))
 
 
 def dirt_table(sets: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:

@@ -41,7 +41,7 @@ def build_reader(model: Model, shape: tuple[int, ...], seed: int) -> Reader:
     def read(examples):
         parts = []
         for start in range(0, len(examples), BLOCK):
-            part = to_float(examples[start : start + BLOCK])
+            part = to_float(examples[np.arange(start, min(start + BLOCK, len(examples)))])
             padded = part[np.resize(np.arange(len(part)), BLOCK)]  # one shape is compiled
             parts.append(np.asarray(missed(padded))[: len(part)])
         return np.concatenate(parts)
@@ -51,5 +51,4 @@ def build_reader(model: Model, shape: tuple[int, ...], seed: int) -> Reader:
 
 def read_all(reader: Reader, examples: Examples) -> Readings:
     """Reads a whole data set, block by block."""
-    blocks = [np.arange(i, min(i + BLOCK, len(examples))) for i in range(0, len(examples), BLOCK)]
-    return Readings(np.concatenate([reader(examples[block]) for block in blocks]), reader)
+    return Readings(reader(examples), reader)

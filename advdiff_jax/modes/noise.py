@@ -110,14 +110,14 @@ def compared(found: NoiseLevels, is_corrupted: np.ndarray, std: np.ndarray | Non
         std: true std of each, [N]; None: the corruption is not one kind of Gaussian noise.
     """
     numbers = {"true_clean_share": float(np.mean(~is_corrupted))}
-    clean, noisy = found.reading[~is_corrupted], found.reading[is_corrupted]
-    if len(clean) and len(noisy):
-        numbers["auc"] = float(scipy.stats.mannwhitneyu(noisy, clean).statistic / (len(clean) * len(noisy)))
-    if len(clean):
+    has_clean, has_noisy = bool(np.any(~is_corrupted)), bool(np.any(is_corrupted))
+    if has_clean and has_noisy:
+        numbers["auc"] = foreign.area(found.reading, is_corrupted)
+    if has_clean:
         numbers["clean_called_noisy"] = float(np.mean(~found.is_clean[~is_corrupted]))
-    if len(noisy):
+    if has_noisy:
         numbers["noisy_called_clean"] = float(np.mean(found.is_clean[is_corrupted]))
-    if std is not None and len(noisy):
+    if std is not None and has_noisy:
         true = std[is_corrupted]
         numbers["std_over_truth"] = float(np.median(found.std[is_corrupted] / true))
         if np.ptp(true) > 0.0:
