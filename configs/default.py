@@ -92,7 +92,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # A model to start from: the workdir of a finished run, a folder in diffusers' layout, or Improved-DDPM's state dict (.pt).
     config.init_from = ""  # its path; of the same network, or with network.kind pretrained; set another seed, not data.seed
     # denoising | equivariance | invariance | jvp | at_diff | ddpm_ip | ambient_oracle | ambient_guess | ambient_blind |
-    # discard_blind | gsure | ambient_mask | em | em_blind
+    # discard_blind | ambient_equivariance | discard_equivariance (the penalty on top of the two) | gsure | ambient_mask | em |
+    # em_blind
     config.objective = "denoising"  # one of these; the variant sets it
     config.criterion = "square"  # square | pseudo_huber | huber: loss of the denoising error
 
@@ -340,7 +341,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # surface has (plane3d, two of three: at the std).
     robust.explained = 0.2  # adaptive: share of the noise variance that the model explains at the cut
     # trained (the level at which plain training explains that share) | measured (the same, and at least half of the std that is
-    # found in the training images, as noise.file has it)
+    # found in the training images, as noise.file has it) | data (the latter alone; no plain training is needed)
     robust.floor = "measured"  # adaptive: one of these
     robust.warmup_steps = 0.0  # steps over which the weight rises linearly to its value; below 1: a share of all steps
     # the cost of the penalty
@@ -371,7 +372,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.noise = noise = ml_collections.ConfigDict()
     noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
     # 5: half of what a noisy example says of the signal is lost at 5 s, and clipped noise has a mean, which large levels hide.
-    noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s; 1.05 without clean examples
+    noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s
+    # Below 50 clean examples: final (the model learns the noise too, and a final step removes it from samples) | lowest (each
+    # example teaches above 1.05 times its own level, and the last sampling step goes from the lowest one to the estimate of x0)
+    noise.without_clean = "final"  # ambient_blind, ambient_blind_adv: one of these
     # by the data, and by the model as trained until then: in small images it sees what the data alone do not tell
     noise.again = 0.5  # ambient_blind, discard_blind: share of the steps after which the noise is measured again; 0: never
 
@@ -434,8 +438,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining.
     # std of the noise in the data that a final step removes | "measured" (in the training set, as noise.file has it) | 0: none
     sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # one of these
-    sampling.final_level = 0.0  # final_denoise: sigma / alpha at which the step is taken; 0: half of final_denoise
+    sampling.final_level = 0.0  # final_denoise: sigma / alpha of the step; 0: that std, or half for points and below 16 pixels
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
+    sampling.final_random = False  # final_denoise: a draw of the clean data, not their mean; by 7 evaluations, not final_draws
     sampling.final_own = False  # final_denoise: from each sample its own level, as the same draws tell it, at most that std
     sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz
     sampling.batch_size = 2000  # samples drawn at once on each device

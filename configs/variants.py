@@ -17,6 +17,8 @@ ADAPTIVE = {
     "baselines": {"huber_schedule": "constant", "huber_c": 1.0},
 }
 
+ON_TOP = {"perturbation": "adversarial", "weight": "adaptive", "floor": "data", "group_size": 16}
+
 # The settings of each variant. `config.variant` names the one in use.
 VARIANTS = {
     # Plain denoising (Ho et al. 2020).
@@ -49,6 +51,9 @@ VARIANTS = {
     "ambient_blind": {"objective": "ambient_blind"},
     # The same measurement; the noisy examples are thrown away.
     "discard_blind": {"objective": "discard_blind"},
+    # The paper's penalty on top of each, on one example in sixteen, below half of the std that is found.
+    "ambient_blind_adv": {"objective": "ambient_equivariance", "robust": ON_TOP},
+    "discard_blind_adv": {"objective": "discard_equivariance", "robust": ON_TOP},
     # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
     "gsure": {"objective": "gsure"},
     # EM: a model draws a clean training set, given the noisy one, and is trained on it, lap after lap (arXiv 2405.13712,

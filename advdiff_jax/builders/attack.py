@@ -16,7 +16,7 @@ import numpy as np
 from advdiff_jax import rng, workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.distance import Distance, first_distance
-from advdiff_jax.builders.draw import build_finish, example_keys, split_keys
+from advdiff_jax.builders.draw import build_finish, example_keys, final_evaluations, split_keys
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.penalty import BALLS
@@ -135,7 +135,7 @@ def build_settings(config: ml_collections.ConfigDict, predict: Callable) -> list
 def evaluations(config: ml_collections.ConfigDict, settings: list[Setting]) -> int:
     """Counts the network evaluations of the whole protocol."""
     c, total = config.evaluation.attack, 0
-    final = config.sampling.final_draws if config.sampling.final_denoise else 0
+    final = final_evaluations(config.sampling)
     for one in settings:
         threat, draws, count = one.target.threat, c.draws if one.fresh else 1, len(one.target.path.times) - 1
         total += c.restarts * draws * attacks.noise_evaluations(threat, count, final)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import ml_collections
 
 from advdiff_jax import rng
-from advdiff_jax.builders.levels import MEASURED
+from advdiff_jax.builders.noise_file import MEASURED
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import Process, build_sampler
-from advdiff_jax.sampling.final import final_denoise
+from advdiff_jax.noise import quiet
+from advdiff_jax.sampling import final
 from advdiff_jax.sampling.sample import prior
 
 FINAL = 0x66696E61  # folded into a sample's key for its final step, so that the steps before keep their draws
@@ -35,9 +36,18 @@ def example_keys(seed: int, count: int) -> jax.Array:
     return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(jnp.arange(count))
 
 
-def final_level(c: ml_collections.ConfigDict) -> float:
-    """Returns the noise-to-signal ratio of the final step, given the section `sampling`."""
-    return c.final_level or 0.5 * c.final_denoise
+def final_level(c: ml_collections.ConfigDict, std: jax.Array | float, shape: tuple[int, ...]) -> jax.Array | float:
+    """Returns the noise-to-signal ratio of the final step of samples of `shape`, given the section `sampling`.
+
+    By default it is the std in images, where a network follows its own error up to there, and half of it elsewhere: points and
+    small images have structure of that size, which more noise hides.
+    """
+    return 0.0 * std + c.final_level if c.final_level else (1.0 if quiet.are_patches(shape) else 0.5) * std
+
+
+def final_evaluations(c: ml_collections.ConfigDict) -> int:
+    """Returns the network evaluations of the final step, given the section `sampling`; 0: there is none."""
+    return final.COSTS[c.final_random] * (1 if c.final_random else c.final_draws) if c.final_denoise else 0
 
 
 def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callable:
@@ -48,11 +58,11 @@ def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callabl
     c = config.sampling
     if c.final_denoise in (0.0, MEASURED):
         return lambda predict, keys, samples: samples
-    std, level = c.final_denoise, final_level(c)
+    std, how = c.final_denoise, {"draws": c.final_draws, "own": c.final_own, "random": c.final_random}
 
     def finish(predict, keys, samples):
-        denoise = process.denoiser(predict)
-        cleaned = final_denoise(process.schedule, denoise, keys, samples, std, level, c.final_draws, c.final_own)
+        level = final_level(c, std, samples.shape[1:])
+        cleaned = final.final_denoise(process.schedule, process.denoiser(predict), keys, samples, std, level, **how)
         return jnp.clip(cleaned, -c.clip, c.clip) if c.clip else cleaned
 
     return finish

@@ -13,7 +13,7 @@ import optax
 
 from advdiff_jax.builders.draw import build_draw
 from advdiff_jax.builders.given_mask import build_given_mask
-from advdiff_jax.builders.levels import least_floor
+from advdiff_jax.builders.noise_file import followed_floor
 from advdiff_jax.builders.objectives import build_denoising, build_objective, build_variance_loss, objective_spec
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.registry import Choice, as_user_error, build
@@ -132,10 +132,10 @@ def build_optimizer(config: ml_collections.ConfigDict, clip_scale: int = 1) -> o
 
 
 def _build_steps(config, apply, evaluate_network, process, step_schedule):
-    variance_loss, explained, least = build_variance_loss(config, process), config.robust.explained, least_floor(config)
+    variance_loss, explained = build_variance_loss(config, process), config.robust.explained
 
     def objective_at(state):
-        noise = jnp.maximum(noise_floor.estimate_noise_floor(state.noise_floor, explained), least)
+        noise = followed_floor(config, noise_floor.estimate_noise_floor(state.noise_floor, explained))
         return build_objective(config, process, variance_loss, noise, weight_ramp(config, state.step))
 
     measured = measured_steps(config, step_schedule)

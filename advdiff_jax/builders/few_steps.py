@@ -10,7 +10,7 @@ import numpy as np
 from advdiff_jax import workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.distance import build_distance, first_distance
-from advdiff_jax.builders.draw import build_draw, example_keys
+from advdiff_jax.builders.draw import build_draw, example_keys, final_evaluations
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import SAMPLERS, build_process, build_times
@@ -32,8 +32,7 @@ def _at(config, method, count):
         steps = len(build_times(own, build_process(own).schedule, objective_spec(own).lowest_noise(own))) - 1
     except UserError as error:
         raise UserError(f"config.evaluation.few_steps.steps={count}: {error}") from error
-    final = own.sampling.final_draws if own.sampling.final_denoise else 0
-    return own, spec.evaluations(own.sampling, steps) + final
+    return own, spec.evaluations(own.sampling, steps) + final_evaluations(own.sampling)
 
 
 def _points(config):

@@ -9,7 +9,7 @@ import numpy as np
 
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.draw import final_level
-from advdiff_jax.builders.levels import MEASURED
+from advdiff_jax.builders.noise_file import MEASURED
 from advdiff_jax.builders.objectives import OBJECTIVES, objective_spec
 from advdiff_jax.builders.process import SAMPLERS, build_sampler, build_schedule
 from advdiff_jax.builders.registry import lookup
@@ -46,10 +46,11 @@ def build_closed_form(config: ml_collections.ConfigDict, noise_floor: Callable[[
             "or train"
         )
 
-    def dimension():
-        return int(np.prod(lookup(SOURCES, config, "data.source").load(config.data).train.shape[1:]))
+    return build(config, build_schedule(config), noise_floor, lambda: int(np.prod(_shape(config))))
 
-    return build(config, build_schedule(config), noise_floor, dimension)
+
+def _shape(config):
+    return lookup(SOURCES, config, "data.source").load(config.data).train.shape[1:]
 
 
 def gain_curve(closed_form: ClosedForm, stds: np.ndarray) -> np.ndarray:
@@ -73,6 +74,8 @@ def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, 
     solve = build_sampler(config, schedule, objective_spec(config).lowest_noise(config))
     count = POINTS[bool(spec.stochastic(config.sampling))]
     keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
+    c, has_final = config.sampling, config.sampling.final_denoise not in (0.0, MEASURED)
+    level = final_level(c, c.final_denoise, () if c.final_level else _shape(config)) if has_final else 0.0
     start = jnp.concatenate([half, -half]) * schedule.prior_std / jnp.sqrt(jnp.mean(half**2))
 
     @jax.jit
@@ -80,9 +83,11 @@ def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, 
     def std_of_samples(std):
         # A sampler takes all points through the same times: kappa is computed for the first.
         denoise = gain.linear_model(lambda u: closed_form.at(u[:1]).kappa, schedule, std, closed_form.invariant)
-        samples, c = solve(denoise, keys, start), config.sampling
-        if c.final_denoise not in (0.0, MEASURED):
-            samples = final_denoise(schedule, denoise, keys, samples, c.final_denoise, final_level(c), c.final_draws)
+        samples = solve(denoise, keys, start)
+        if has_final:
+            samples = final_denoise(
+                schedule, denoise, keys, samples, c.final_denoise, level, c.final_draws, random=c.final_random
+            )
         return jnp.std(samples)
 
     return np.asarray(std_of_samples(jnp.asarray(stds, jnp.float32))) / stds

@@ -8,19 +8,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from advdiff_jax.builders import closed_form
+from advdiff_jax.builders import ambient, closed_form
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.criteria import build_criterion
 from advdiff_jax.builders.data import least_noise_std
-from advdiff_jax.builders.levels import lowest_level
 from advdiff_jax.builders.masks import has_mask
+from advdiff_jax.builders.noise_file import lowest_level
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, SHIFTS, TARGET_SHIFTS, build_weight
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup
 from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.objectives import gsure
-from advdiff_jax.objectives.ambient import ambient
-from advdiff_jax.objectives.ambient_mask import ambient_mask
+from advdiff_jax.objectives.ambient import add_noise_above
 from advdiff_jax.objectives.at_diff import at_diff
 from advdiff_jax.objectives.ddpm_ip import ddpm_ip
 from advdiff_jax.objectives.denoising import VarianceLoss, denoising, no_variance, square
@@ -167,17 +166,8 @@ def _ddpm_ip(config, process, variance_loss, noise_floor):
     return ddpm_ip(process.schedule, process.parameterization, config.baselines.gamma, variance_loss)
 
 
-def _guess(config):
-    return config.baselines.guess * config.data.noise_std
-
-
-def _ambient(guess: Callable, config, process, variance_loss, noise_floor):
-    c = config.baselines
-    return ambient(process.schedule, process.parameterization, c.margin, guess(config), variance_loss, c.consistency)
-
-
 def _gsure(config, process, variance_loss, noise_floor):
-    noise_std = _guess(config)
+    noise_std = ambient.guessed(config)
     with jax.ensure_compile_time_eval():  # an objective is also built inside the step
         highest = float(process.schedule.noise_to_signal(jnp.float32(1.0)))
     if noise_std >= highest:
@@ -189,23 +179,10 @@ def _gsure(config, process, variance_loss, noise_floor):
     return gsure.gsure(process.schedule, process.parameterization, noise_std, stein, variance_loss)
 
 
-def _ambient_mask(config, process, variance_loss, noise_floor):
-    return ambient_mask(process.schedule, process.parameterization, config.baselines.further, variance_loss)
-
-
-def _ambient_blind(config, process, variance_loss, noise_floor):
-    # The pairs keep every example above its level; this margin only bounds the variance of the target.
-    return ambient(process.schedule, process.parameterization, 0.01, None, variance_loss)
-
-
-def _lowest_ambient(std: Callable, config):
-    """The consistency term also teaches what lies below the noise."""
-    return 0.0 if config.baselines.consistency else (1.0 + config.baselines.margin) * std(config)
-
-
-def _ambient_cost(config):
-    """A plain step; and the term's three evaluations of the network, one where it starts and two where it ends."""
-    return 12.0 if config.baselines.consistency else 3.0
+def _ambient_equivariance(config, process, variance_loss, noise_floor, ramp=1.0):
+    if variance_loss is not no_variance:
+        raise InvalidArgument("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
+    return build_robust(config, process, variance_loss, noise_floor, ramp, noising=add_noise_above)
 
 
 def _penalty_cost(config):
@@ -214,10 +191,11 @@ def _penalty_cost(config):
     return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
 
 
-_LEVELS = ("noise.file", "noise.margin", "noise.again")
+_LEVELS = ("noise.file", "noise.margin", "noise.without_clean", "noise.again")
 _EM = ("criterion", "em.laps", "em.e_step", "em.start")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
+_ON_TOP = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "warmup_steps", "perturbation", "group_size"))
 
 
 def _perturbed(invariant, reads=()):
@@ -260,19 +238,19 @@ OBJECTIVES = {
     ),
     "ddpm_ip": ObjectiveSpec(_ddpm_ip, reads=("baselines.gamma",), closed_form=closed_form.input_perturbation),
     "ambient_oracle": ObjectiveSpec(
-        functools.partial(_ambient, lambda config: None),
+        functools.partial(ambient.build_ambient, lambda config: None),
         reads=("baselines.margin", "baselines.consistency"),
-        cost=_ambient_cost,
-        lowest_noise=functools.partial(_lowest_ambient, least_noise_std),
+        cost=ambient.cost_of_ambient,
+        lowest_noise=functools.partial(ambient.lowest_ambient, least_noise_std),
         needs_noise_std=True,
     ),
     "ambient_guess": ObjectiveSpec(
-        functools.partial(_ambient, _guess),
+        functools.partial(ambient.build_ambient, ambient.guessed),
         reads=("baselines.margin", "baselines.consistency", "baselines.guess", "data.noise_std"),
-        cost=_ambient_cost,
-        lowest_noise=functools.partial(_lowest_ambient, _guess),
+        cost=ambient.cost_of_ambient,
+        lowest_noise=functools.partial(ambient.lowest_ambient, ambient.guessed),
     ),
-    "ambient_blind": ObjectiveSpec(_ambient_blind, reads=_LEVELS, lowest_noise=lowest_level, by_level="above"),
+    "ambient_blind": ObjectiveSpec(ambient.build_ambient_blind, reads=_LEVELS, lowest_noise=lowest_level, by_level="above"),
     "discard_blind": ObjectiveSpec(
         lambda config, process, variance_loss, noise_floor: denoising(
             process.schedule, process.parameterization, variance_loss
@@ -280,16 +258,34 @@ OBJECTIVES = {
         reads=("noise.file", "noise.again"),
         by_level="clean",
     ),
+    # The paper's penalty on top of the two; in every step, because plain steps know no levels.
+    "ambient_equivariance": ObjectiveSpec(
+        _ambient_equivariance,
+        reads=(*_LEVELS, *_ON_TOP),
+        cost=_penalty_cost,
+        lowest_noise=lowest_level,
+        by_level="above",
+        invariant=lambda config: "x0",
+    ),
+    "discard_equivariance": ObjectiveSpec(
+        build_robust,
+        reads=("noise.file", "noise.again", "criterion", *_ON_TOP),
+        cost=_penalty_cost,
+        by_level="clean",
+        invariant=lambda config: "x0",
+    ),
     "gsure": ObjectiveSpec(
         _gsure,
         reads=("baselines.guess", "baselines.stein", "data.noise_std"),
         cost=lambda config: 6.0,
-        lowest_noise=_guess,
+        lowest_noise=ambient.guessed,
         needs_mask=has_mask,
     ),
     "em": ObjectiveSpec(_plain, reads=(*_EM, "baselines.guess", "data.noise_std"), em="guess"),
     "em_blind": ObjectiveSpec(_plain, reads=(*_EM, "noise.file"), em="measured"),
-    "ambient_mask": ObjectiveSpec(_ambient_mask, reads=("baselines.further",), needs_mask=lambda config: True, gives_mask=True),
+    "ambient_mask": ObjectiveSpec(
+        ambient.build_ambient_mask, reads=("baselines.further",), needs_mask=lambda config: True, gives_mask=True
+    ),
 }
 
 

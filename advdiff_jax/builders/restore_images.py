@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import cache
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import build_operator, operator_spec
@@ -23,7 +23,7 @@ from advdiff_jax.noise.measure import NoiseLevels
 log = logging.getLogger(__name__)
 
 HELD_OUT = "held_out"  # value of restore.images
-MEASURED = levels.MEASURED  # value of restore.noise_std
+MEASURED = noise_file.MEASURED  # value of restore.noise_std
 NEARLY_ALL = 0.99  # share of noisy training examples above which a plain model draws noisy images
 KEYS = {"config.data.mask_path": "config.restore.file", "config.data.mask=": "config.restore.operator="}
 BESIDE, BYTES = 4000, 2**28  # training examples, at most, beside which images are measured

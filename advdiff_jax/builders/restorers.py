@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import rng
+from advdiff_jax.builders.draw import final_level
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import OperatorOf, operator_spec, read_kernel
 from advdiff_jax.builders.process import Process
@@ -200,7 +201,7 @@ def _one_step(config, model, keys, measured):
 
 def _final(config, model, keys, measured):
     c, std = config.sampling, measured.noise_std
-    level = jnp.full_like(std, c.final_level) if c.final_level else 0.5 * std
+    level = final_level(c, std, measured.y.shape[1:])
     safe = jnp.where(level > 0.0, level, 1.0)
     found = final_denoise(model.process.schedule, model.denoiser(), keys, measured.y, std, safe, c.final_draws)
     return jnp.where(bcast(level > 0.0, found), found, measured.y)

@@ -10,6 +10,7 @@ import numpy as np
 from advdiff_jax.builders.data import Data, build_noise_std
 from advdiff_jax.builders.levels import build_levels, build_pairs
 from advdiff_jax.builders.masks import build_mask, mask_bank
+from advdiff_jax.builders.noise_file import taught
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.data.pairs import Pairs
@@ -56,4 +57,4 @@ def build_teaching(config: ml_collections.ConfigDict, data: Data, folder: pathli
         return Teaching(noise_std, mask=mask, bank=mask_bank(mask, data) if spec.gives_mask else None)
     found = build_levels(config, data, folder)
     pairs = build_pairs(config, build_process(config).schedule, found, spec.by_level == "clean")
-    return Teaching(found.used().__getitem__ if spec.by_level == "above" else None, pairs, levels=found)
+    return Teaching(taught(config, found).__getitem__ if spec.by_level == "above" else None, pairs, levels=found)

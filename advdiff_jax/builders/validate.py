@@ -18,8 +18,8 @@ from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
-from advdiff_jax.builders.levels import FLOORS
 from advdiff_jax.builders.metrics import METRICS
+from advdiff_jax.builders.noise_file import FLOORS, WITHOUT_CLEAN, follows_training
 from advdiff_jax.builders.objectives import OBJECTIVES, STEIN, VARIANCES, objective_spec
 from advdiff_jax.builders.operators import OPERATORS
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
@@ -47,6 +47,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "robust.maximize": ATTACK_LOSSES,
     "robust.weight": WEIGHTS,
     "robust.floor": FLOORS,
+    "noise.without_clean": WITHOUT_CLEAN,
     "robust.target_shift": TARGET_SHIFTS,
     "data.source": SOURCES,
     "data.base": SOURCES,
@@ -259,8 +260,8 @@ def _check_ascent(config):
             "random_start=True, or maximize='denoising'"
         )
     start = build_step_schedule(config, config.train.steps).start
-    if "robust.weight" in reads and "robust.explained" in WEIGHTS[c.weight].reads and not (start or config.init_from):
+    if "robust.weight" in reads and follows_training(config) and not (start or config.init_from):
         raise UserError(
             f"config.robust.weight={c.weight!r} follows a noise floor that plain denoising steps measure: set "
-            "config.robust.start_step above 0, or config.init_from to a finished run"
+            "config.robust.start_step above 0, config.init_from to a finished run, or config.robust.floor to data"
         )

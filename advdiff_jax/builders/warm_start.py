@@ -8,8 +8,8 @@ import ml_collections
 
 from advdiff_jax.builders import pretrained
 from advdiff_jax.builders.experiment import Experiment
+from advdiff_jax.builders.noise_file import follows_training
 from advdiff_jax.builders.objectives import objective_spec
-from advdiff_jax.builders.penalty import WEIGHTS
 from advdiff_jax.errors import UserError
 from advdiff_jax.training import noise_floor, state
 from advdiff_jax.training.checkpoint import has_checkpoint
@@ -41,7 +41,7 @@ def warm_start(
     if has_checkpoint(other) and not (other / "results.json").exists():
         log.warning("config.init_from=%s is not finished: this run starts from its newest checkpoint", config.init_from)
     before = pretrained.read_initial(config, experiment)
-    follows = "robust.weight" in objective_spec(config).reads and "robust.explained" in WEIGHTS[config.robust.weight].reads
+    follows = "robust.weight" in objective_spec(config).reads and follows_training(config)
     if follows and not (experiment.step_schedule.start or noise_floor.is_measured(before.noise_floor)):
         raise UserError(
             f"config.init_from={config.init_from} has no noise-floor estimate because it ran no plain denoising steps: set "

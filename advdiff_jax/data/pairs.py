@@ -6,14 +6,19 @@ that may teach it, each alike. The expectation of the loss is therefore
 
     E_{t ~ p} [ 1 / n(t)  sum_{i: m s_i < u(t)}  loss_i(t) ]
 
+A level that was read with an error makes this soft: an example counts at t with the chance that m s_i < u(t).
+
 Every noise level has its share of each batch, and no pair is wasted. Low levels are taught by the clean examples alone, high
 ones by all. Levels that no example may teach are not drawn.
 """
 
 import numpy as np
+import scipy.stats
 
 from advdiff_jax.errors import InvalidArgument
 
+QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+LEAST = 1.01  # margin: just above its own level an example's target has no bounded variance
 _PAIRS = 2  # separates this stream from those of shuffles and flips
 
 
@@ -25,17 +30,21 @@ class Pairs:
         ratios: noise-to-signal ratio of the training time at the quantiles 0, 1/G, ..., (G - 1)/G, [G], not falling.
         margin: m.
         seed: of the draws.
+        uncertainty: relative standard deviation of each level that is not 0.
 
     Raises:
         InvalidArgument: no example may teach any time.
     """
 
-    def __init__(self, std: np.ndarray, ratios: np.ndarray, margin: float, seed: int):
-        self._order = np.argsort(std, kind="stable")
-        lowest = margin * np.asarray(std, np.float64)[self._order]
+    def __init__(self, std: np.ndarray, ratios: np.ndarray, margin: float, seed: int, uncertainty: float = 0.0):
+        # Quantiles of each level stand for its law; none lets an example teach what is within its own level.
+        shifts = np.exp(uncertainty * scipy.stats.norm.ppf(QUANTILES)) if uncertainty else np.ones(1)
+        lowest = np.concatenate([np.maximum(margin * shift, LEAST) * np.asarray(std, np.float64) for shift in shifts])
+        self._order = np.argsort(lowest, kind="stable")
+        lowest, self._order = lowest[self._order], self._order % len(std)
         self._counts = np.searchsorted(lowest, ratios, side="left")  # n(t)
         # An example without noise teaches every time, that with a ratio of 0 too.
-        self._counts = np.maximum(self._counts, np.count_nonzero(std == 0.0))
+        self._counts = np.maximum(self._counts, len(shifts) * np.count_nonzero(std == 0.0))
         self._seed, self._first = seed, int(np.argmax(self._counts > 0)) / len(ratios)
         if not self._counts.any():
             raise InvalidArgument("no example may teach any noise level: all are noisier than the process reaches")

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels, metrics, published, words
+from advdiff_jax.builders import levels, metrics, noise_file, published, words
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.registry import lookup_all
@@ -134,7 +134,8 @@ def _noise_level(config, restored):
 
 def _followed(config, level):
     """The noise floor that the weight of the penalty followed; None: there is none."""
-    return level if level is None else max(level, levels.least_floor(config))
+    known = level is not None or config.robust.floor == "data"
+    return float(noise_file.followed_floor(config, level)) if known else None
 
 
 def _costs(

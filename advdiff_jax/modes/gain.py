@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import build_data, known_noise_std
 from advdiff_jax.builders.gain import LEVELS, TABLE_LEVELS, TABLE_STDS, build_closed_form, build_curve, curve_stds
 from advdiff_jax.builders.registry import as_user_error
@@ -39,7 +39,9 @@ def _noise_floor_of_data(config: ml_collections.ConfigDict) -> Callable[[], floa
     def noise_floor():
         data = build_data(config)
         is_measured = levels.is_floor_measured(config, data)
-        least = levels.CUT * levels.common_level(levels.build_levels(config, data)) if is_measured else 0.0
+        least = noise_file.CUT * noise_file.common_level(levels.build_levels(config, data)) if is_measured else 0.0
+        if config.robust.floor == "data":
+            return least
         train = pixels.evenly_spaced(data.train, min(MEASURED_ON, config.evaluation.max_reference))
         with as_user_error("config.evaluation.max_reference, or the data"):
             return max(least, principal_directions.noise_level(train, config.robust.explained))

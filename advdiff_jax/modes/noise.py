@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from advdiff_jax.builders import levels, model_reading
+from advdiff_jax.builders import levels, model_reading, noise_file
 from advdiff_jax.builders.data import Data, build_data, build_noise_std
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.pretrained import restore
@@ -63,7 +63,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     readings = reader and model_reading.read_all(reader, data.train)
     with as_user_error("config.data"):
         found = measure.measure(data.train, config.seed, readings)
-    measure.save(out / levels.FILE, found)
+    measure.save(out / noise_file.FILE, found)
     words = levels.describe(found)
     log.info("%s", words)
     _draw(found).savefig(out / "levels.png")
@@ -73,7 +73,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         *_shown(data, found, out),
         *(_atypical(data, readings.of_examples, out) if readings else []),
         *_truth(config, data, found, readings),
-        report.Section("Use it", f"Train by these levels: --config.noise.file={out / levels.FILE}"),
+        report.Section("Use it", f"Train by these levels: --config.noise.file={out / noise_file.FILE}"),
     ]
     title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
     report.write_report(out / "report.html", title, summary_words, sections)

@@ -28,6 +28,7 @@ class NoiseLevels(NamedTuple):
         reading: of each example alone, calibrated, [N].
         whiteness: see `quiet.Reading`, [N].
         words: the verdict in one line.
+        uncertainty: relative standard deviation of such a std, [].
         step: of the run whose model read them too; 0: the data alone were read, or another model read them.
     """
 
@@ -37,6 +38,7 @@ class NoiseLevels(NamedTuple):
     reading: np.ndarray
     whiteness: np.ndarray
     words: str
+    uncertainty: float = 0.0
     step: int = 0
 
     def used(self) -> np.ndarray:
@@ -80,8 +82,8 @@ def measure(examples: Examples, seed: int = 0, further: Readings | None = None) 
     if further and 0 < np.sum(verdict.is_clean) < len(levels):
         again = groups.split(quiet.Reading(levels, whiteness), least, filters.relative_error, is_tiny)
         verdict = again if 0 < np.sum(again.is_clean) < len(levels) else verdict
-    std = _shrunk(levels, error, verdict.is_clean)
-    return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words)
+    std, uncertainty = _shrunk(levels, error, verdict.is_clean)
+    return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words, uncertainty)
 
 
 def _check_finite(examples):
@@ -135,16 +137,17 @@ def _calibrated(examples, further, own, limits, is_clean, filters, seed):
 def _shrunk(levels, error, is_clean):
     """Draws the levels of noisy examples towards their mean by as much as the error explains of their spread.
 
-    One level for all, read with an error, is one level again (an empirical-Bayes estimate in the logarithm).
+    One level for all, read with an error, is one level again (an empirical-Bayes estimate in the logarithm). Returns the levels
+    and their relative standard deviation.
     """
     if np.sum(~is_clean) < groups.FEWEST:
-        return levels
+        return levels, error
     logs = np.log(levels[~is_clean])
     middle, spread = np.median(logs), (np.quantile(logs, 0.84) - np.quantile(logs, 0.16)) / 2.0
     kept = max(0.0, 1.0 - (error / spread) ** 2) if spread > 0.0 else 0.0
     shrunk = levels.copy()
     shrunk[~is_clean] = np.exp(middle + kept * (logs - middle))
-    return shrunk
+    return shrunk, float(error * np.sqrt(kept))
 
 
 def save(path: pathlib.Path, levels: NoiseLevels) -> None:
@@ -160,7 +163,9 @@ def load(path: pathlib.Path) -> NoiseLevels:
     """Reads what `save` wrote; raises InvalidArgument for another file."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in NoiseLevels._fields}
+            later = NoiseLevels._field_defaults  # a file of an earlier version has fewer
+            found = {name: file[name] for name in NoiseLevels._fields if name in file or name not in later}
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(f"{path} is no file of --mode=noise ({error}): write it again") from error
-    return NoiseLevels(**found | {"error": float(found["error"]), "words": str(found["words"]), "step": int(found["step"])})
+    kinds = {"error": float, "words": str, "uncertainty": float, "step": int}
+    return NoiseLevels(**found | {name: kind(found[name]) for name, kind in kinds.items() if name in found})

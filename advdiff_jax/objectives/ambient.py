@@ -18,6 +18,7 @@ therefore used for u > (1 + margin) s. A time drawn below that level is drawn ag
 process never reaches an example's noise, its loss is 0. `objectives.consistency` carries what is learnt below the noise level.
 """
 
+import jax
 import jax.numpy as jnp
 
 from advdiff_jax import rng
@@ -25,10 +26,27 @@ from advdiff_jax.diffusion.parameterization import Parameterization, split_varia
 from advdiff_jax.diffusion.schedules import Schedule, bcast
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.objectives.consistency import consistency
-from advdiff_jax.objectives.denoising import VarianceLoss, mean_square, no_variance
+from advdiff_jax.objectives.denoising import Noised, VarianceLoss, mean_square, no_variance
 from advdiff_jax.objectives.times import time_above
 
 _CONSISTENCY = 0x636F6E73  # folded into the keys of the term, so that the others keep their draws
+
+
+def add_noise_above(
+    schedule: Schedule, parameterization: Parameterization, keys: jax.Array, x_n: jax.Array, t: jax.Array, noise_std: jax.Array
+) -> Noised:
+    """Adds what is missing to u to examples x_n [B, ...] with noise of `noise_std` [B]: x_t, and the target of (x~, e~).
+
+    Where u <= s the example counts as clean: the target is the noise that is added to the noise that it has.
+    """
+    u = schedule.noise_to_signal(t)
+    std = jnp.where(u > noise_std, noise_std, 0.0)
+    # The share of the noise that is added; its square is bounded, so that gradients just above s are finite.
+    rest = bcast(jnp.sqrt(jnp.maximum(1.0 - (std / u) ** 2, 1e-6)), x_n)
+    z = rng.normal(keys, x_n)
+    alpha, sigma, s = bcast(schedule.alpha(t), x_n), bcast(schedule.sigma(t), x_n), bcast(std, x_n)
+    target = parameterization.target(x_n - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)
+    return Noised(alpha * x_n + sigma * rest * z, target, alpha, sigma)
 
 
 def ambient(
@@ -73,15 +91,9 @@ def ambient(
         t = jnp.where(schedule.noise_to_signal(t) > lowest, t, again)
         u = schedule.noise_to_signal(t)
         usable = u > lowest
-        # An unusable example's loss is dropped below; its gradient must still be finite.
-        rest = bcast(jnp.where(usable, jnp.sqrt(jnp.maximum(1.0 - (noise_std / u) ** 2, 1e-6)), 1.0), x0)
-
-        z = rng.normal(noise_keys, x0)
-        alpha, sigma, s = bcast(schedule.alpha(t), x0), bcast(schedule.sigma(t), x0), bcast(noise_std, x0)
-        x = alpha * x0 + sigma * rest * z
-        target = parameterization.target(x0 - s**2 * alpha / (sigma * rest) * z, z / rest, alpha, sigma)
-        prediction, _ = split_variance(predict(x, t), x)
-        loss = jnp.where(usable, mean_square(prediction - target), 0.0)
+        noised = add_noise_above(schedule, parameterization, noise_keys, x0, t, noise_std)
+        prediction, _ = split_variance(predict(noised.x, t), noised.x)
+        loss = jnp.where(usable, mean_square(prediction - noised.target), 0.0)
         if not consistency_weight:
             return loss, {"denoising": loss}
         extra = consistency_weight * term(predict, rng.fold_in(keys, _CONSISTENCY), x0, noise_std)

@@ -16,7 +16,7 @@ are functions of noise-to-signal u in VP units, and `schedule.scale` carries del
 kappa = lambda_t E[w^2] is the same in all of them. A learnt variance (`variance_loss`) is left out of the penalty.
 
 Other files extend this one: `controls` (other shifts of the target and losses to ascend on), `subsample` (the penalty on part
-of the batch), `perturbation` (how delta is found).
+of the batch), `perturbation` (how delta is found), `ambient` (a first norm that knows the noise in the data).
 """
 
 from collections.abc import Callable
@@ -98,6 +98,7 @@ def robust(
     subsample: Callable[[Callable], Callable] = lambda penalty: penalty,
     criterion: Criterion = square,
     variance_loss: VarianceLoss = no_variance,
+    noising: Callable[..., Noised] = add_noise,
 ):
     """Builds the objective of the module docstring; both norms are means over dimensions.
 
@@ -112,9 +113,11 @@ def robust(
         subsample: computes the penalty on part of the batch, see `objectives.subsample`.
         criterion: of the denoising error, as for `denoising`; the residual is a mean square.
         variance_loss: terms to add for a learnt variance, as for `denoising`.
+        noising: (schedule, parameterization, keys, x0, t, **known) -> `Noised`; `ambient.add_noise_above` puts the penalty on
+            top of the ambient loss.
 
     Returns:
-        objective(predict, keys [B], x0 [B, ...], t [B]) -> (loss [B], aux). `aux` holds the two terms, `denoising` and
+        objective(predict, keys [B], x0 [B, ...], t [B], **known) -> (loss [B], aux). `aux` holds the two terms, `denoising` and
         `penalty` [B], and the equivariance `residual` of the examples on which the penalty is computed.
     """
 
@@ -129,9 +132,9 @@ def robust(
         residual = mean_square(predict_mean(x + delta) - target)
         return weight(point.u, point.r, mean_square(delta / sigma)) * residual, residual
 
-    def objective(predict, keys, x0, t):
+    def objective(predict, keys, x0, t, **known):
         noise_keys, radius_keys, perturb_keys, group_keys = rng.split(keys, 4)
-        noised = add_noise(schedule, parameterization, noise_keys, x0, t)
+        noised = noising(schedule, parameterization, noise_keys, x0, t, **known)
         prediction, variance = split_variance(predict(noised.x, t), noised.x)
         denoising = criterion(prediction - noised.target, t)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import build_process
@@ -43,14 +43,30 @@ def test_noisy_examples_teach_above_the_margin_and_clean_ones_everything(caplog)
 
 
 def test_without_clean_examples_the_margin_falls_and_the_sampler_stops_at_the_lowest_level(tmp_path, caplog):
-    config = config_of("ambient_blind")
+    config = config_of("ambient_blind", **{"noise.without_clean": "lowest"})
     assert levels.build_pairs(config, build_process(config).schedule, NO_CLEAN).wasted > 0.0
     assert "0 clean examples are too few" in caplog.text
-    measure.save(tmp_path / levels.FILE, NO_CLEAN)
+    measure.save(tmp_path / noise_file.FILE, NO_CLEAN)
     found = levels.located(config, tmp_path)
-    assert found.noise.file == str(tmp_path / levels.FILE)
+    assert found.noise.file == str(tmp_path / noise_file.FILE)
     assert objective_spec(found).lowest_noise(found) == pytest.approx(1.05 * 0.2)
     assert objective_spec(config).lowest_noise(config) == 0.0
+
+
+def test_without_clean_examples_the_noise_is_learnt_and_the_sampler_removes_it(tmp_path, caplog):
+    config = config_of("ambient_blind", **{"data.fraction": 1.0})
+    data = build_data(config)
+    teaching = build_teaching(config, data, tmp_path)
+    assert not teaching.noise_std(np.arange(1797)).any()  # the loss is that of plain denoising
+    assert teaching.pairs.wasted == 0.0
+    found = levels.located(config, tmp_path)
+    assert f"removes std {found.sampling.final_denoise:.3g} from samples" in caplog.text
+    assert found.sampling.final_denoise == pytest.approx(0.2, rel=0.1)
+    assert objective_spec(found).lowest_noise(found) == 0.0
+    given = config_of("ambient_blind", **{"sampling.final_denoise": 0.15})
+    assert levels.located(given, tmp_path).sampling.final_denoise == 0.15
+    for other in (config_of("ddpm"), config_of("ambient_blind", **{"noise.without_clean": "lowest"})):
+        assert levels.located(other, tmp_path).sampling.final_denoise == 0.0
 
 
 def test_discarding_everything_is_refused():
@@ -63,11 +79,15 @@ def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found_at_least(tmp
     caplog.set_level("INFO")
     config = config_of("robust_adaptive")
     found = levels.measured(config, build_data(config), tmp_path)
-    level = levels.common_level(measure.load(tmp_path / levels.FILE))
-    assert levels.least_floor(found) == pytest.approx(0.5 * level)
+    level = noise_file.common_level(measure.load(tmp_path / noise_file.FILE))
+    assert noise_file.followed_floor(found, 0.01) == pytest.approx(0.5 * level)
+    assert noise_file.followed_floor(found, level) == pytest.approx(level)
     assert f"ends at 0.5 of that std, {0.5 * level:.3g}, at least" in caplog.text
-    assert levels.least_floor(config) == 0.0  # before anything is measured
-    assert levels.least_floor(config_of("robust_adv", **{"noise.file": str(tmp_path / levels.FILE)})) == 0.0
+    assert noise_file.followed_floor(config, 0.01) == pytest.approx(0.01)  # before anything is measured
+    given = {"noise.file": str(tmp_path / noise_file.FILE)}
+    assert noise_file.followed_floor(config_of("robust_adv"), 0.01) == 0.01
+    alone = config_of("robust_adaptive", **given, **{"robust.floor": "data", "robust.start_step": 0})  # nothing to train first
+    assert noise_file.followed_floor(alone, level) == pytest.approx(0.5 * level)
     trained = config_of("robust_adaptive", **{"robust.floor": "trained"})
     assert levels.measured(trained, build_data(trained), tmp_path / "none").noise.file == ""
 
@@ -75,7 +95,7 @@ def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found_at_least(tmp
 def test_where_no_noise_is_found_the_floor_is_that_of_plain_training_alone(tmp_path, caplog):
     caplog.set_level("INFO")
     config = config_of("robust_adaptive", **{"data.fraction": 0.0})
-    assert levels.least_floor(levels.measured(config, build_data(config), tmp_path)) == 0.0
+    assert noise_file.followed_floor(levels.measured(config, build_data(config), tmp_path), 0.01) == pytest.approx(0.01)
     assert caplog.text.rstrip().endswith("follows the floor that plain training measures")
     points = resolve(plane3d.get_config("robust_adaptive"))
     assert levels.measured(points, build_data(points), tmp_path / "none").noise.file == ""
@@ -94,10 +114,10 @@ def test_levels_are_measured_once_kept_with_the_run_and_refused_for_other_data(t
     config = config_of("ambient_blind")
     data = build_data(config)
     first = build_teaching(config, data, tmp_path)
-    kept = measure.load(tmp_path / levels.FILE)
+    kept = measure.load(tmp_path / noise_file.FILE)
     np.testing.assert_array_equal(kept.std, first.levels.std)
     assert np.mean(first.noise_std(np.arange(1797)) > 0.0) == pytest.approx(0.9, abs=0.02)
-    measure.save(tmp_path / levels.FILE, kept._replace(words="kept"))
+    measure.save(tmp_path / noise_file.FILE, kept._replace(words="kept"))
     assert build_teaching(config, data, tmp_path).levels.words == "kept"
     measure.save(tmp_path / "of_others.npz", MIXED)
     other = config_of("ambient_blind", **{"noise.file": str(tmp_path / "of_others.npz")})

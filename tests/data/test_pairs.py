@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from advdiff_jax.data.batches import BatchSource
 from advdiff_jax.data.pairs import Pairs
@@ -26,6 +27,18 @@ def test_each_time_is_taught_by_every_example_that_may_alike(margin):
     expected = may / may.sum(1, keepdims=True) / len(RATIOS)  # times uniform, examples uniform among those that may
     assert not found[~may].any()
     np.testing.assert_allclose(found / len(indices), expected, atol=5 * np.sqrt(expected.max() / len(indices)))
+
+
+def test_a_level_that_was_read_with_an_error_teaches_with_its_chance_to_lie_below():
+    """The law of a level is log-normal; no chance lets an example teach within its own level."""
+    std, error = np.array([0.0, 0.2]), 0.3
+    indices, quantiles = drawn(Pairs(std, RATIOS, 2.0, 0, error), 400)
+    u = RATIOS[(quantiles * len(RATIOS)).astype(int)]
+    for level, rtol in ((0.33, 0.3), (0.4, 0.2), (0.5, 0.2)):
+        near = np.abs(np.log(u / level)) < 0.06
+        chance = scipy.stats.norm.cdf(np.log(level / 0.4) / error)
+        np.testing.assert_allclose(np.mean(indices[near] == 1), chance / (1.0 + chance), rtol=rtol)
+    assert u[indices == 1].min() > 1.01 * 0.2
 
 
 def test_times_that_nothing_teaches_are_left_out():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from advdiff_jax.builders import levels, model_reading
+from advdiff_jax.builders import levels, model_reading, noise_file
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.modes import MODES, noise, sample, train
 from advdiff_jax.noise import measure
@@ -24,7 +24,7 @@ def test_the_page_shows_levels_examples_and_the_truth(tmp_path, caplog):
     report = noise.run(config_of("ddpm"), tmp_path)
     assert report == tmp_path / "noise" / "report.html"
     page = report.read_text()
-    found = measure.load(tmp_path / "noise" / levels.FILE)
+    found = measure.load(tmp_path / "noise" / noise_file.FILE)
     share = np.mean(~found.is_clean)
     assert share == pytest.approx(0.9, abs=0.02)
     assert f"{share:.1%} are noisy" in caplog.text
@@ -45,12 +45,13 @@ def test_clean_data_are_said_to_be_clean(tmp_path, caplog):
 
 def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
-    config = config_of("ambient_blind", **{"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30})
+    values = {"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30, "noise.without_clean": "lowest"}
+    config = config_of("ambient_blind", **values)
     train.run(config, tmp_path)
     assert "clean examples are too few" in caplog.text
-    assert measure.load(tmp_path / levels.FILE).step == 6  # measured again half way
+    assert measure.load(tmp_path / noise_file.FILE).step == 6  # measured again half way
     first = np.load(tmp_path / "samples" / "step_12.npy").copy()
-    assert levels.lowest_level(levels.located(config, tmp_path)) == pytest.approx(1.05 * 0.2, rel=0.1)
+    assert noise_file.lowest_level(levels.located(config, tmp_path)) == pytest.approx(1.05 * 0.2, rel=0.1)
     sample.run(config, tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "samples" / "step_12.npy"), first)
     assert json.loads((tmp_path / "config.json").read_text())["noise"]["file"] == ""
@@ -63,7 +64,7 @@ def test_the_final_step_removes_what_was_measured_and_the_model_of_a_run_reads_t
     train.run(config_of("ddpm", **plain), tmp_path)
     given = config_of("ddpm", **plain, **{"sampling.final_denoise": "measured"})
     sample.run(given, tmp_path)
-    level = levels.common_level(measure.load(tmp_path / levels.FILE))
+    level = noise_file.common_level(measure.load(tmp_path / noise_file.FILE))
     assert level == pytest.approx(0.2, rel=0.1)
     assert f"removes noise of std {level:.3g}" in caplog.text
     by_number = config_of("ddpm", **plain, **{"sampling.final_denoise": level})

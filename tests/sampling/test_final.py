@@ -27,6 +27,25 @@ def test_it_is_the_posterior_mean_in_any_process():
         np.testing.assert_allclose(many, shrink * y, atol=0.03)
 
 
+def test_a_draw_has_the_law_of_the_clean_data():
+    """The spread of a draw is that of the clean data, where that of the mean is not; a direction of noise alone gets none."""
+    clean = jnp.array([1.0, 0.4, 0.0])
+    dirty, schedule = clean**2 + NOISE**2, EDM()
+    y = jnp.sqrt(dirty) * jax.random.normal(jax.random.key(1), (20_000, 3))
+
+    def denoise(x, t):
+        u = schedule.noise_to_signal(t)[:, None]
+        return Denoised(dirty / (dirty + u**2) * x, u / (dirty + u**2) * x)
+
+    keys = jax.random.split(jax.random.key(0), len(y))
+    mean, draw = (final_denoise(schedule, denoise, keys, y, NOISE, LEVEL, 8, random=random) for random in (False, True))
+    np.testing.assert_allclose(jnp.std(draw, axis=0)[:2], clean[:2], rtol=0.02)
+    assert jnp.std(mean, axis=0)[1] < 0.9 * clean[1]
+    assert jnp.std(draw, axis=0)[2] < 1e-3
+    # Given z, which moves only a little from draw to draw, a draw follows it.
+    np.testing.assert_allclose(jnp.corrcoef(draw[:, 0], y[:, 0])[0, 1], 1.0, atol=0.05)
+
+
 def test_a_clean_sample_stays_where_each_has_its_own_level():
     """Half of the samples have no noise in 200 directions that hold nothing else; the model knows the other half."""
     schedule, dim = EDM(), 200

@@ -1,0 +1,77 @@
+"""Config -> what follows from the noise that a run has measured, and keeps in `noise.npz`."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from advdiff_jax.builders.penalty import WEIGHTS
+from advdiff_jax.builders.registry import Choice, build, lookup
+from advdiff_jax.noise import measure
+from advdiff_jax.noise.measure import NoiseLevels
+
+FILE = "noise.npz"
+MEASURED = "measured"  # value of sampling.final_denoise, and of robust.floor
+CUT = 0.5  # noise floor over the std of the noise; see `training.noise_floor`
+LEAST_MARGIN = 1.05  # where no clean example teaches the low levels
+
+# noise.without_clean -> whether the model learns the noise too.
+WITHOUT_CLEAN = {"final": Choice(lambda c: True), "lowest": Choice(lambda c: False)}
+
+
+def common_level(levels: NoiseLevels) -> float:
+    """Returns the median std of the noisy examples; 0 if there are none."""
+    return 0.0 if levels.is_clean.all() else float(np.median(levels.std[~levels.is_clean]))
+
+
+def learns_noise(config: ml_collections.ConfigDict, levels: NoiseLevels) -> bool:
+    """Says whether a model taught by level takes noisy examples as they are: too few are clean to teach the low levels."""
+    return np.sum(levels.is_clean) < measure.FEWEST and build(WITHOUT_CLEAN, config, "noise.without_clean")
+
+
+def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray:
+    """Returns the level of each example as training takes it, [N]: 0 of those that teach everything."""
+    return np.zeros(len(levels.std), np.float32) if learns_noise(config, levels) else levels.used()
+
+
+def margin(config: ml_collections.ConfigDict, levels: NoiseLevels) -> float:
+    """Returns the margin of noisy examples: `noise.margin`, or the least where too few clean examples teach what is below."""
+    return config.noise.margin if np.sum(levels.is_clean) >= measure.FEWEST else LEAST_MARGIN
+
+
+def lowest_level(config: ml_collections.ConfigDict) -> float:
+    """Returns the noise-to-signal ratio below which no example teaches; 0 before the levels are known."""
+    if not config.noise.file:
+        return 0.0
+    levels = measure.load(pathlib.Path(config.noise.file))
+    return margin(config, levels) * float(taught(config, levels).min())
+
+
+def _floor_of_file(config):
+    return CUT * common_level(measure.load(pathlib.Path(config.noise.file))) if config.noise.file else 0.0
+
+
+# robust.floor -> (config, noise floor that plain training measures) -> the noise floor that a weight follows. That of the data
+# is half of the measured level, as `located` names the file; 0: nothing was found.
+FLOORS = {
+    MEASURED: Choice(lambda config, trained: jnp.maximum(trained, _floor_of_file(config)), reads=("noise.file",)),
+    "trained": Choice(lambda config, trained: trained),
+    "data": Choice(lambda config, trained: _floor_of_file(config), reads=("noise.file",)),
+}
+
+
+def follows_floor(config: ml_collections.ConfigDict) -> bool:
+    """Says whether the weight of a penalty follows a noise floor."""
+    return "robust.floor" in lookup(WEIGHTS, config, "robust.weight").reads
+
+
+def follows_training(config: ml_collections.ConfigDict) -> bool:
+    """Says whether a penalty has a weight that follows a noise floor which plain training must measure."""
+    return "robust.explained" in lookup(WEIGHTS, config, "robust.weight").reads and config.robust.floor != "data"
+
+
+def followed_floor(config: ml_collections.ConfigDict, trained: jax.Array | float) -> jax.Array | float:
+    """Returns the noise floor that the weight follows, if it follows one, given the one that plain training measures."""
+    return lookup(FLOORS, config, "robust.floor").build(config, trained) if follows_floor(config) else trained
