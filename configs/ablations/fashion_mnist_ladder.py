@@ -12,8 +12,8 @@ SETTINGS = {
     "2,000 images": {"split": "train[:7000]", "held_out": 5000},
     "20,000 images, all noisy": {"split": "train[:25000]", "held_out": 5000, "fraction": 1.0},
 }
-# What --mode=noise finds decides; with the noise of all examples found, nothing is left to train on.
-ONLY_WITH_CLEAN = ("discard_blind", "discard_blind_adv")
+# Without clean examples nothing is left to train on; a model of clean data is that of the first setting.
+ONLY_WITH_CLEAN = ("discard_blind", "discard_blind_adv", "clean data")
 
 
 def methods():

@@ -79,6 +79,7 @@ STEPPED = {
     **dict.fromkeys(("gaussian", "mixture"), ("robust_adv",)),
 }
 PENALISED = {"invariance", "robust_ran", "robust_adv", "robust_adv_cutoff", "robust_adaptive", "robust_fast", "jvp"}
+PENALISED |= {"ambient_blind_adv", "discard_blind_adv"}
 
 
 @pytest.mark.parametrize(
