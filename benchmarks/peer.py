@@ -21,7 +21,7 @@ import benchmarks
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
-from advdiff_jax.networks.layers import SelfAttention, conv3x3, group_norm
+from advdiff_jax.networks.layers import Norms, SelfAttention, conv3x3, group_norm
 from advdiff_jax.training import parallel, state
 from advdiff_jax.training.step import make_update
 from configs import cifar10
@@ -164,7 +164,7 @@ class NormSilu(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.silu(group_norm(x, jnp.float32, "norm"))
+        return nn.silu(group_norm(x, Norms(), jnp.float32, "norm"))
 
 
 def _blocking(function, *arguments):

@@ -37,8 +37,12 @@ class FakeTorch:
 
 
 def test_both_sides_are_asked_in_turn_and_the_fastest_counts(monkeypatch):
-    rows = {row: one for row, one in peer.requests(2, TINY).items() if row.startswith(("silu", "conv 4x4x16", "update"))}
-    assert len(rows) == 5
+    rows = {
+        row: one
+        for row, one in peer.requests(2, TINY).items()
+        if row.startswith(("silu", "norm", "attention", "conv 4x4x16", "update"))
+    }
+    assert len(rows) == 7
     ours = itertools.cycle([4.0, 2.0, 6.0])
 
     def timed(call):
