@@ -377,7 +377,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # example teaches above 1.05 times its own level, and the last sampling step goes from the lowest one to the estimate of x0)
     noise.without_clean = "final"  # ambient_blind, ambient_blind_adv: one of these
     # by the data, and by the model as trained until then: in small images it sees what the data alone do not tell
-    noise.again = 0.5  # ambient_blind, discard_blind: share of the steps after which the noise is measured again; 0: never
+    noise.again = 0.5  # *_blind, *_blind_adv: share of the steps after which the noise is measured again; 0: never
+    noise.again_share = 0.05  # of the run's network evaluations that this may take; a run that is too short does without
 
     # --- em: laps of drawing a clean training set and training on it, for em and em_blind; see docs/neighbours.md ----------
     config.em = em = ml_collections.ConfigDict()

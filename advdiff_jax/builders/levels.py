@@ -13,6 +13,7 @@ from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.noise_file import CUT, FILE, MEASURED, common_level, follows_floor, learns_noise, margin, taught
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.registry import as_user_error
+from advdiff_jax.builders.steps import evaluations
 from advdiff_jax.data.pairs import Pairs
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.diffusion.schedules import Schedule
@@ -66,13 +67,30 @@ def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.
     return found
 
 
+def _draws_of_again(config, data):
+    """The draws that a model may take of each example, for its share of the run's network evaluations."""
+    budget = config.noise.again_share * config.train.batch_size * evaluations(config, config.train.steps)
+    return model_reading.affordable_draws(budget, len(data.train), data.train.shape[1:])
+
+
 def step_of_again(config: ml_collections.ConfigDict, data: Data) -> int:
     """Returns the step at which a run measures again, with its model's help.
 
-    0: never, as where `noise.file` gives the levels, or where an example has too few numbers for a level of its own.
+    0: never, as where `noise.file` gives the levels, where an example has too few numbers for a level of its own, or where it
+    costs too much of the run; a line says so.
     """
-    is_read = not (config.noise.file or quiet.is_tiny(data.train.shape[1:]))
-    return int(config.noise.again * config.train.steps) if is_read else 0
+    step = int(config.noise.again * config.train.steps)
+    if not step or config.noise.file or quiet.is_tiny(data.train.shape[1:]):
+        return 0
+    if not _draws_of_again(config, data):
+        log.info(
+            "the noise is not measured again: the model's reading would take %s network evaluations, more than "
+            "config.noise.again_share=%g of the run's",
+            f"{model_reading.cost(len(data.train), 1):,}",
+            config.noise.again_share,
+        )
+        return 0
+    return step
 
 
 def measure_again(
@@ -83,15 +101,12 @@ def measure_again(
     Every process must call this; the first one measures.
     """
     if jax.process_index() == 0:
-        shape = data.train.shape[1:]
-        reader = model_reading.build_reader(build_model(), shape, config.seed)
+        draws = _draws_of_again(config, data)
+        reader = model_reading.build_reader(build_model(), data.train.shape[1:], config.seed, draws)
         found = measure.measure(data.train, config.seed, model_reading.read_all(reader, data.train))
-        measure.save(folder / FILE, found._replace(step=step))
-        log.info(
-            "step %s: measured again with the model's help, for %s network evaluations",
-            f"{step:,}",
-            f"{model_reading.cost(len(data.train), shape):,}",
-        )
+        cost = model_reading.cost(len(data.train), draws)
+        measure.save(folder / FILE, found._replace(step=step, evaluations=cost))
+        log.info("step %s: measured again with the model's help, for %s network evaluations", f"{step:,}", f"{cost:,}")
     parallel.barrier("levels measured again")
 
 
@@ -105,6 +120,7 @@ def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_colle
         is_due = objective_spec(config).by_level == "above" and learns_noise(config, kept)
         if found.sampling.final_denoise == MEASURED or (is_due and not found.sampling.final_denoise):
             found.sampling.final_denoise = common_level(kept)
+            found.sampling.final_own |= is_due
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from advdiff_jax.data.pixels import Examples, to_float
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import noise_levels
+from advdiff_jax.noise import planted
 from advdiff_jax.noise.measure import Reader, Readings
 
 LEVELS = (0.1, 0.2, 0.4)  # sigma / alpha at which noise is added
@@ -18,19 +19,24 @@ def draws_of(shape: tuple[int, ...]) -> int:
     return max(1, -(-DIMENSIONS // int(np.prod(shape))))
 
 
-def cost(count: int, shape: tuple[int, ...]) -> int:
-    """Returns the network evaluations that reading `count` examples of this shape takes."""
-    return count * len(LEVELS) * draws_of(shape)
+def cost(count: int, draws: int) -> int:
+    """Returns the network evaluations that measuring `count` examples takes; those with planted noise are read too."""
+    return (count + planted.COUNT) * len(LEVELS) * draws
 
 
-def build_reader(model: Model, shape: tuple[int, ...], seed: int) -> Reader:
-    """Builds the reader of a model: examples as stored [n, *shape] -> [n, levels].
+def affordable_draws(budget: float, count: int, shape: tuple[int, ...]) -> int:
+    """Returns the draws that measuring `count` examples may take for `budget` network evaluations; 0: not one."""
+    return min(draws_of(shape), int(budget // cost(count, 1)))
+
+
+def build_reader(model: Model, shape: tuple[int, ...], seed: int, draws: int | None = None) -> Reader:
+    """Builds the reader of a model: examples as stored [n, *shape] -> [n, levels]; `draws` are those of `draws_of` by default.
 
     A reading is u times the root mean square of eps_th - e, where e is added at the noise-to-signal ratio u. Of noise of std s,
     where the content is resolved, it is s for a model of the clean law, and s u / sqrt(s^2 + u^2) for one that has learnt the
     noise with the data.
     """
-    draws = draws_of(shape)
+    draws = draws or draws_of(shape)
 
     @jax.jit
     def missed(y):

@@ -139,6 +139,7 @@ RANGES = {
     "em.gaussian_steps": _COUNT,
     "noise.margin": "[1.05, inf)",
     "noise.again": "[0, 1)",
+    "noise.again_share": _AMOUNT,
     "train.steps": _COUNT,
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,

@@ -21,6 +21,7 @@ from advdiff_jax.diffusion.model import Model
 from advdiff_jax.evaluation import figures, report, score_field
 from advdiff_jax.evaluation.failures import attempt, finite
 from advdiff_jax.modes import given_samples, lap_results, preview, sample
+from advdiff_jax.noise import measure
 from advdiff_jax.training import noise_floor, parallel
 from advdiff_jax.training.checkpoint import Restored
 from advdiff_jax.training.log import read_metrics
@@ -148,6 +149,8 @@ def _costs(
     costs = {name: restored.meta[name] for name in ("flops_per_step", "train_seconds")}
     done = int(restored.state.step)
     costs["network_evaluations"] = config.train.batch_size * evaluations(config, config.train.steps, done)
+    if config.noise.file:
+        costs["network_evaluations"] += measure.load(pathlib.Path(config.noise.file)).evaluations
     for lap in earlier:
         costs["train_seconds"] += lap.results.get("train_seconds", 0.0) + lap.draws["seconds"]
         costs["network_evaluations"] += lap.results.get("network_evaluations", 0.0) + lap.draws["network_evaluations"]

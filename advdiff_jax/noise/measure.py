@@ -30,6 +30,7 @@ class NoiseLevels(NamedTuple):
         words: the verdict in one line.
         uncertainty: relative standard deviation of such a std, [].
         step: of the run whose model read them too; 0: the data alone were read, or another model read them.
+        evaluations: of that model's network.
     """
 
     std: np.ndarray
@@ -40,6 +41,7 @@ class NoiseLevels(NamedTuple):
     words: str
     uncertainty: float = 0.0
     step: int = 0
+    evaluations: int = 0
 
     def used(self) -> np.ndarray:
         """Returns the levels as training takes them: 0 in clean examples, [N] float32."""
@@ -167,5 +169,5 @@ def load(path: pathlib.Path) -> NoiseLevels:
             found = {name: file[name] for name in NoiseLevels._fields if name in file or name not in later}
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(f"{path} is no file of --mode=noise ({error}): write it again") from error
-    kinds = {"error": float, "words": str, "uncertainty": float, "step": int}
+    kinds = {"error": float, "words": str, "uncertainty": float, "step": int, "evaluations": int}
     return NoiseLevels(**found | {name: kind(found[name]) for name, kind in kinds.items() if name in found})

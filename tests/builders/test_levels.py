@@ -62,6 +62,7 @@ def test_without_clean_examples_the_noise_is_learnt_and_the_sampler_removes_it(t
     found = levels.located(config, tmp_path)
     assert f"removes std {found.sampling.final_denoise:.3g} from samples" in caplog.text
     assert found.sampling.final_denoise == pytest.approx(0.2, rel=0.1)
+    assert found.sampling.final_own  # never more than the sample itself has
     assert objective_spec(found).lowest_noise(found) == 0.0
     given = config_of("ambient_blind", **{"sampling.final_denoise": 0.15})
     assert levels.located(given, tmp_path).sampling.final_denoise == 0.15
@@ -101,10 +102,13 @@ def test_where_no_noise_is_found_the_floor_is_that_of_plain_training_alone(tmp_p
     assert levels.measured(points, build_data(points), tmp_path / "none").noise.file == ""
 
 
-def test_the_noise_is_measured_again_unless_the_user_gives_it_or_an_example_has_too_few_numbers():
-    config = config_of("ambient_blind", **{"train.steps": 101})
+def test_the_noise_is_measured_again_unless_the_user_gives_it_or_an_example_has_too_few_numbers(caplog):
+    config = config_of("ambient_blind", **{"train.steps": 101, "noise.again_share": 1.2})  # one draw of each costs 1.17
     data = build_data(config)
     assert levels.step_of_again(config, data) == 50
+    caplog.set_level("INFO")
+    assert levels.step_of_again(config_of("ambient_blind", **{"train.steps": 101}), data) == 0
+    assert "would take 11,391 network evaluations, more than config.noise.again_share=0.05 of the run's" in caplog.text
     assert levels.step_of_again(config_of("ambient_blind", **{"noise.file": "given.npz"}), data) == 0
     points = resolve(plane3d.get_config("ambient_blind"))
     assert levels.step_of_again(points, build_data(points)) == 0

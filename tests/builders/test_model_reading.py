@@ -34,4 +34,7 @@ def test_a_reading_is_the_error_of_the_added_noise(variance, expected):
 
 def test_small_examples_need_more_draws_and_the_cost_counts_them():
     assert [model_reading.draws_of(shape) for shape in ((8, 8, 1), (16, 16, 1), (32, 32, 3))] == [16, 4, 1]
-    assert model_reading.cost(1797, (8, 8, 1)) == 1797 * 3 * 16
+    assert model_reading.cost(1797, 16) == (1797 + 2000) * 3 * 16
+    assert model_reading.affordable_draws(3.9 * 3797 * 3, 1797, (8, 8, 1)) == 3
+    assert model_reading.affordable_draws(1e9, 1797, (8, 8, 1)) == 16
+    assert model_reading.affordable_draws(1e4, 55_000, (32, 32, 1)) == 0

@@ -45,7 +45,13 @@ def test_clean_data_are_said_to_be_clean(tmp_path, caplog):
 
 def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
-    values = {"data.fraction": 1.0, "train.steps": 12, "evaluation.num_samples": 30, "noise.without_clean": "lowest"}
+    values = {
+        "data.fraction": 1.0,
+        "train.steps": 12,
+        "evaluation.num_samples": 30,
+        "noise.without_clean": "lowest",
+        "noise.again_share": 1e3,
+    }
     config = config_of("ambient_blind", **values)
     train.run(config, tmp_path)
     assert "clean examples are too few" in caplog.text
