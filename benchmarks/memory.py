@@ -1,11 +1,15 @@
-"""Estimates which batch of 256x256 images fits a device: python -m benchmarks.memory [--variants ddpm robust_adv] [--json].
+"""Estimates which batch of 256x256 images fits a device: python -m benchmarks.memory [--variants ddpm] [--kept] [--json].
 
 The network is that of Improved-DDPM for LSUN at 256x256. Each step is compiled from shapes alone, for one and for two images
 on a device, and a step is taken to need `fixed + images * each` bytes. These are figures of XLA's CPU back end: an estimate for
 accelerators, whose compilers fuse more, keep rematerialised blocks apart, pad small arrays and need scratch memory. On a
-CPU bfloat16 is emulated, so its saving is understated, and so is that of `network.remat`.
+CPU bfloat16 is emulated, and what `network.remat` would compute again is merged with what was computed before.
+
+With --kept nothing is compiled: the table is of the arrays that the forward pass of the network keeps for the backward pass, as
+JAX differentiates it, before any compiler. It shows what the two settings are for.
 """
 
+import math
 import os
 import sys
 
@@ -13,9 +17,13 @@ if __name__ == "__main__":
     # By default the CPU back end orders operations for concurrency, which keeps arrays longer than a device would.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_enable_concurrency_optimized_scheduler=false"
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 import benchmarks
+from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.validate import resolve
 from benchmarks.scaling import step_figures
 from configs import lsun_bedroom
 
@@ -69,6 +77,34 @@ def memory_table(get_config=config_256, shape=(256, 256, 3), variants=("ddpm", "
     return table
 
 
+def kept_table(get_config=config_256, shape=(256, 256, 3), settings=SETTINGS) -> dict:
+    """Sums up what plain denoising keeps for the backward pass: setting -> `kept_gb`, for each image.
+
+    Args:
+        get_config: variant -> config.
+        shape: of one image.
+        settings: name -> overrides of the config.
+    """
+    table = {}
+    for name, overrides in settings.items():
+        one, two = (_kept_bytes(get_config, overrides, shape, count) for count in (1, 2))
+        table[name] = {"kept_gb": (two - one) / 1e9}
+    return table
+
+
+def _kept_bytes(get_config, overrides, shape, count):
+    config = get_config("ddpm")
+    config.update_from_flattened_dict(overrides)
+    experiment = build_experiment(resolve(config), shape)
+    x, t = jax.ShapeDtypeStruct((count, *shape), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.float32)
+
+    def pullback(params, x, t):
+        return jax.vjp(lambda params: experiment.predict(params, x, t), params)[1]
+
+    kept = jax.eval_shape(pullback, jax.eval_shape(experiment.init, jax.random.key(0)), x, t)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
 def _figures(get_config, variant, overrides, shape, count):
     config = get_config(variant)
     config.update_from_flattened_dict(overrides | {"train.batch_size": count})
@@ -80,8 +116,12 @@ def main() -> None:
     parser = benchmarks.parser("memory", __doc__)
     parser.add_argument("--variants", nargs="+", default=("ddpm", "robust_adv"), help="which variants")
     parser.add_argument("--settings", nargs="+", default=tuple(SETTINGS), choices=tuple(SETTINGS), help="which settings")
+    parser.add_argument("--kept", action="store_true", help="what the forward pass keeps for the backward pass")
     args = parser.parse_args()
     settings = {name: SETTINGS[name] for name in args.settings}
+    if args.kept:
+        benchmarks.show("kept", kept_table(settings=settings), args.json)
+        return
     benchmarks.show("memory", memory_table(variants=args.variants, settings=settings), args.json)
 
 

@@ -145,7 +145,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | foreign_patch | salt_and_pepper |
-    # missing_pixels | missing_block | blur | jpeg; the last six need images
+    # missing_pixels | missing_block | mean_fill | inpaint | blur | jpeg; the last eight need images
     data.corruptions = ("gaussian",)  # any of these, applied in their order to each corrupted example
     # Chance of each kind for a corrupted example: 0.05 under p = 0.9 is 4.5 % of the training set.
     data.chance = ml_collections.ConfigDict()
@@ -158,6 +158,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.chance.salt_and_pepper = 1.0  # black and white pixels
     data.chance.missing_pixels = 1.0  # mid-grey pixels
     data.chance.missing_block = 1.0  # a mid-grey square
+    data.chance.mean_fill = 1.0  # after missing_*: the mean of the other pixels in what they hid
+    data.chance.inpaint = 1.0  # after missing_*: a smooth surface through the other pixels in what they hid
     data.chance.blur = 1.0  # Gaussian
     data.chance.jpeg = 1.0  # compression
     data.noise_std = 0.1  # gaussian: std s in the data's units (images lie in [-1, 1]); 0.1 and 0.2 in the paper

@@ -80,6 +80,10 @@ CORRUPTIONS = {
         images_only=True,
         mask=lambda c: image_corruptions.missing_block_mask(c.block_side),
     ),
+    "mean_fill": CorruptionSpec(
+        lambda c, clean: image_corruptions.mean_fill(), reads=("data.chance.mean_fill",), images_only=True
+    ),
+    "inpaint": CorruptionSpec(lambda c, clean: image_corruptions.inpaint(), reads=("data.chance.inpaint",), images_only=True),
     "blur": CorruptionSpec(
         lambda c, clean: image_corruptions.blur(c.blur_std),
         reads=("data.blur_std", "data.chance.blur"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from advdiff_jax.data.image_corruptions import inpainted
 from advdiff_jax.evaluation.denoising import nl_means
 
 __all__ = ["inpaint", "nl_means", "wavelet", "wiener"]
@@ -17,12 +18,7 @@ def wavelet(y: np.ndarray) -> np.ndarray:
 
 def inpaint(y: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Fills the pixels where the mask [N, H, W, 1] of bool is False by a biharmonic surface through the others."""
-    from skimage.restoration import inpaint_biharmonic
-
-    pairs = zip(y, mask[..., 0], strict=True)
-    return np.stack([inpaint_biharmonic(x, ~known, channel_axis=-1) if known.any() else x for x, known in pairs]).astype(
-        y.dtype
-    )
+    return np.stack([inpainted(x, known) if known.any() else x for x, known in zip(y, mask[..., 0], strict=True)])
 
 
 def wiener(y: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -27,6 +27,22 @@ def test_what_fits_follows_from_a_batch_of_one_and_of_two(monkeypatch):
     assert memory.fitting(20e9, 1e9, 16e9) == 0
 
 
+def test_rematerialisation_and_bfloat16_keep_less_for_the_backward_pass():
+    """A convolution keeps its input, and a block that is computed again its own input alone."""
+
+    def small(variant):
+        config = memory.config_256(variant)
+        config.network.update({"base_channels": 8, "channel_mults": (1, 2), "res_blocks": 1, "attention_resolutions": ()})
+        return config
+
+    table = memory.kept_table(small, (32, 32, 3))
+    kept = {name: row["kept_gb"] for name, row in table.items()}
+    assert kept["float32"] > 20 * 32 * 32 * 8 * 4 / 1e9  # twenty arrays of the first level
+    assert kept["remat"] < 0.35 * kept["float32"]
+    assert kept["bfloat16"] < 0.8 * kept["float32"]
+    assert kept["bfloat16, remat"] < 0.8 * kept["remat"]
+
+
 PROGRAM = """
 import jax, jax.numpy as jnp
 from advdiff_jax.networks.unet import UNet
