@@ -39,7 +39,7 @@ def get_config():
         "em": {
             "variant": "em",
             **half,
-            "em": {"laps": 1, "e_step": "moments", "steps": 10},
+            "em": {"laps": 1, "e_step": "moments"},
         },  # two models; the E-step comes on top
         # clean data, as many images
         "clean data": {"variant": "ddpm", "data": {"fraction": 0.0}},
