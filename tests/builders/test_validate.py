@@ -8,6 +8,9 @@ from advdiff_jax.errors import UserError
 from configs import default, digits, plane3d
 
 
+BOTH = "ambient_equivariance|discard_equivariance"  # objectives with a penalty on top
+
+
 @pytest.mark.parametrize(
     ("variant", "key", "needed", "found"),
     [
@@ -15,8 +18,13 @@ from configs import default, digits, plane3d
         ("robust_adv", "robust.kappa0", "config.robust.weight=cutoff|adaptive", "config.robust.weight=paper"),
         ("robust_ran", "robust.attack_steps", "config.robust.perturbation=adversarial", "config.robust.perturbation=random"),
         ("ddpm", "baselines.gamma", "config.objective=ddpm_ip", "config.objective=denoising"),
-        ("ddpm_ip", "criterion", "config.objective=denoising|equivariance|invariance|em|em_blind", "config.objective=ddpm_ip"),
-        ("jvp", "robust.group_size", "config.objective=equivariance|invariance", "config.objective=jvp"),
+        (
+            "ddpm_ip",
+            "criterion",
+            "config.objective=denoising|equivariance|invariance|discard_equivariance|em|em_blind",
+            "config.objective=ddpm_ip",
+        ),
+        ("jvp", "robust.group_size", f"config.objective=equivariance|invariance|{BOTH}", "config.objective=jvp"),
         ("at_diff", "robust.lazy_interval", "config.objective=equivariance|invariance|jvp", "config.objective=at_diff"),
         (
             "ambient_oracle",
@@ -29,8 +37,8 @@ from configs import default, digits, plane3d
         ("ddpm", "data.jpeg_quality", "config.data.corruptions=jpeg", r"config.data.corruptions=('gaussian',)"),
         ("ddpm", "poison.radius", "--mode=poison", "--mode=train"),
         # The choice of these keys is not read itself: what it needs is named.
-        ("jvp", "robust.step_size", "config.objective=equivariance|invariance", "config.objective=jvp"),
-        ("ddpm", "robust.lam", "config.objective=equivariance|invariance|jvp", "config.objective=denoising"),
+        ("jvp", "robust.step_size", f"config.objective=equivariance|invariance|{BOTH}", "config.objective=jvp"),
+        ("ddpm", "robust.lam", f"config.objective=equivariance|invariance|jvp|{BOTH}", "config.objective=denoising"),
         ("ddpm", "data.subspace_dim", "config.data.source=linear_subspace", "config.data.source=plane3d"),
     ],
 )
