@@ -7,7 +7,6 @@ from advdiff_jax.builders.validate import resolve
 from advdiff_jax.errors import UserError
 from configs import default, digits, plane3d
 
-
 BOTH = "ambient_equivariance|discard_equivariance"  # objectives with a penalty on top
 
 
