@@ -20,6 +20,7 @@ from advdiff_jax.builders import (
     purify,
     similarity,
 )
+from advdiff_jax.builders.closed_form import of_penalty
 from advdiff_jax.builders.data import known_noise_std
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.gain import build_closed_form, build_curve, curve_stds
@@ -52,7 +53,12 @@ def _gain(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagno
     curves, warning = [], ""
     try:
         closed_form = build_closed_form(
-            config, lambda: inputs.noise_floor or principal_directions.noise_level(train, config.robust.explained)
+            config,
+            lambda: (
+                principal_directions.noise_level(train, config.robust.explained)
+                if inputs.noise_floor is None
+                else inputs.noise_floor
+            ),
         )
     except UserError as error:
         text = f"{error}."
@@ -94,7 +100,9 @@ def _overfitting(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) ->
         return Diagnosis({})
     process, ball = build_process(config), build(BALLS, config, "robust.ball")
     schedule = process.schedule
-    closed_form = build_closed_form(config, lambda: inputs.noise_floor)
+    # Not that of the registry: a penalty on top of another loss has its kappa, and no gain in closed form.
+    shape, invariant = inputs.data.train.shape[1:], objective_spec(config).invariant
+    closed_form = of_penalty(invariant, config, schedule, lambda: inputs.noise_floor, lambda: int(np.prod(shape)))
     x0 = pixels.evenly_spaced(inputs.data.train, OVERFITTING_EXAMPLES)
     drawn = schedule.training_time((jnp.arange(OVERFITTING_TIMES) + 0.5) / OVERFITTING_TIMES)
     kappas = closed_form.at(schedule.noise_to_signal(drawn)).kappa

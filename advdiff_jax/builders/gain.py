@@ -72,9 +72,9 @@ def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, 
         config.sampling.variance = "small"
     schedule = build_schedule(config)
     solve = build_sampler(config, schedule, objective_spec(config).lowest_noise(config))
-    count = POINTS[bool(spec.stochastic(config.sampling))]
-    keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
     c, has_final = config.sampling, config.sampling.final_denoise not in (0.0, MEASURED)
+    count = POINTS[bool(spec.stochastic(c) or has_final)]  # the final step draws noise
+    keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
     level = final_level(c, c.final_denoise, () if c.final_level else _shape(config)) if has_final else 0.0
     start = jnp.concatenate([half, -half]) * schedule.prior_std / jnp.sqrt(jnp.mean(half**2))
 

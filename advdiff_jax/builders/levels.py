@@ -10,7 +10,17 @@ import numpy as np
 
 from advdiff_jax.builders import model_reading
 from advdiff_jax.builders.data import Data
-from advdiff_jax.builders.noise_file import CUT, FILE, MEASURED, common_level, follows_floor, learns_noise, margin, taught
+from advdiff_jax.builders.noise_file import (
+    CUT,
+    FILE,
+    LEAST_MARGIN,
+    MEASURED,
+    common_level,
+    follows_floor,
+    learns_noise,
+    margin,
+    taught,
+)
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.registry import as_user_error
 from advdiff_jax.builders.steps import evaluations
@@ -162,7 +172,7 @@ def build_pairs(config: ml_collections.ConfigDict, schedule: Schedule, levels: N
     ratios = np.asarray(schedule.noise_to_signal(schedule.training_time(np.arange(GRID) / GRID)))
     chosen = margin(config, levels)
     with as_user_error(f"config.objective={config.objective}"):
-        pairs = Pairs(std, ratios, chosen, config.seed, levels.uncertainty)
+        pairs = Pairs(std, ratios, chosen, config.seed, levels.uncertainty if chosen > LEAST_MARGIN else 0.0)
     clean = int(np.sum(levels.is_clean))
     if not discard and learns_noise(config, levels):
         log.warning(

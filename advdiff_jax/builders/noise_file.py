@@ -28,7 +28,7 @@ def common_level(levels: NoiseLevels) -> float:
 
 def learns_noise(config: ml_collections.ConfigDict, levels: NoiseLevels) -> bool:
     """Says whether a model taught by level takes noisy examples as they are: too few are clean to teach the low levels."""
-    return np.sum(levels.is_clean) < measure.FEWEST and build(WITHOUT_CLEAN, config, "noise.without_clean")
+    return bool(np.sum(levels.is_clean) < measure.FEWEST) and build(WITHOUT_CLEAN, config, "noise.without_clean")
 
 
 def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray:

@@ -182,7 +182,7 @@ def _gsure(config, process, variance_loss, noise_floor):
 def _ambient_equivariance(config, process, variance_loss, noise_floor, ramp=1.0):
     if variance_loss is not no_variance:
         raise InvalidArgument("ambient denoising cannot learn the variance: set diffusion.learn_variance=False")
-    return build_robust(config, process, variance_loss, noise_floor, ramp, noising=add_noise_above)
+    return build_robust(config, process, variance_loss, noise_floor, ramp, noising=add_noise_above, criterion=square)
 
 
 def _penalty_cost(config):

@@ -135,7 +135,7 @@ def _noise_level(config, restored):
 
 def _followed(config, level):
     """The noise floor that the weight of the penalty followed; None: there is none."""
-    known = level is not None or config.robust.floor == "data"
+    known = level is not None or (noise_file.follows_floor(config) and not noise_file.follows_training(config))
     return float(noise_file.followed_floor(config, level)) if known else None
 
 
