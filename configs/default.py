@@ -438,7 +438,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.rtol = 1e-4  # ode, and the metric likelihood: relative tolerance of a step
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
-    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining.
+    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. Without clean examples
+    # ambient_blind and ambient_blind_adv take "measured" for 0.
     # std of the noise in the data that a final step removes | "measured" (in the training set, as noise.file has it) | 0: none
     sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # one of these
     sampling.final_level = 0.0  # final_denoise: sigma / alpha of the step; 0: that std, or half for points and below 16 pixels

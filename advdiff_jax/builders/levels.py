@@ -177,8 +177,7 @@ def build_pairs(config: ml_collections.ConfigDict, schedule: Schedule, levels: N
     if not discard and learns_noise(config, levels):
         log.warning(
             "%d clean examples are too few to teach the low noise levels: the model learns the noise too, and a final step "
-            "removes std %.3g from samples. On clothes and digits this came closer to clean data than the other way, "
-            "config.noise.without_clean=lowest",
+            "removes it from samples, std %.3g at most; config.noise.without_clean=lowest trains above the noise instead",
             clean,
             common_level(levels),
         )

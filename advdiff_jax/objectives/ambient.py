@@ -37,7 +37,7 @@ def add_noise_above(
 ) -> Noised:
     """Adds what is missing to u to examples x_n [B, ...] with noise of `noise_std` [B]: x_t, and the target of (x~, e~).
 
-    Where u <= s the example counts as clean: the target is the noise that is added to the noise that it has.
+    Where u <= s the noise of the example is ignored: the target is that of plain denoising.
     """
     u = schedule.noise_to_signal(t)
     std = jnp.where(u > noise_std, noise_std, 0.0)
