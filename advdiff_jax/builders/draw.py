@@ -47,7 +47,9 @@ def final_level(c: ml_collections.ConfigDict, std: jax.Array | float, shape: tup
 
 def final_evaluations(c: ml_collections.ConfigDict) -> int:
     """Returns the network evaluations of the final step, given the section `sampling`; 0: there is none."""
-    return final.COSTS[c.final_random] * (1 if c.final_random else c.final_draws) if c.final_denoise else 0
+    if not c.final_denoise:
+        return 0
+    return final.COST_OF_DRAW if c.final_random else c.final_draws
 
 
 def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callable:

@@ -16,6 +16,7 @@ from advdiff_jax.builders.noise_file import (
     LEAST_MARGIN,
     MEASURED,
     common_level,
+    floor_spec,
     follows_floor,
     learns_noise,
     margin,
@@ -136,7 +137,7 @@ def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_colle
 
 def is_floor_measured(config: ml_collections.ConfigDict, data: Data) -> bool:
     """Says whether the noise of the data is measured for a weight of the penalty to follow; points say too little."""
-    return follows_floor(config) and config.robust.floor != "trained" and not quiet.is_tiny(data.train.shape[1:])
+    return follows_floor(config) and floor_spec(config).by_data and not quiet.is_tiny(data.train.shape[1:])
 
 
 def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> ml_collections.ConfigDict:
@@ -154,7 +155,7 @@ def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path
         log.info("%s", describe(found))
     if config.sampling.final_denoise == MEASURED:
         log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", level)
-    if is_followed and is_new and config.robust.floor == MEASURED:
+    if is_followed and is_new and floor_spec(config).by_training:
         least = f", and ends at {CUT:g} of that std, {CUT * level:.3g}, at least" if level else ""
         log.info("config.robust.floor=measured: the penalty follows the floor that plain training measures%s", least)
     elif is_followed and is_new:

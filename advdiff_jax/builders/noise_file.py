@@ -1,6 +1,8 @@
 """Config -> what follows from the noise that a run has measured, and keeps in `noise.npz`."""
 
 import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +28,14 @@ def common_level(levels: NoiseLevels) -> float:
     return 0.0 if levels.is_clean.all() else float(np.median(levels.std[~levels.is_clean]))
 
 
+def _has_clean(levels):
+    """Says whether enough examples are clean to teach the low levels."""
+    return bool(np.sum(levels.is_clean) >= measure.FEWEST)
+
+
 def learns_noise(config: ml_collections.ConfigDict, levels: NoiseLevels) -> bool:
     """Says whether a model taught by level takes noisy examples as they are: too few are clean to teach the low levels."""
-    return bool(np.sum(levels.is_clean) < measure.FEWEST) and build(WITHOUT_CLEAN, config, "noise.without_clean")
+    return not _has_clean(levels) and build(WITHOUT_CLEAN, config, "noise.without_clean")
 
 
 def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray:
@@ -38,7 +45,7 @@ def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray
 
 def margin(config: ml_collections.ConfigDict, levels: NoiseLevels) -> float:
     """Returns the margin of noisy examples: `noise.margin`, or the least where too few clean examples teach what is below."""
-    return config.noise.margin if np.sum(levels.is_clean) >= measure.FEWEST else LEAST_MARGIN
+    return config.noise.margin if _has_clean(levels) else LEAST_MARGIN
 
 
 def lowest_level(config: ml_collections.ConfigDict) -> float:
@@ -53,13 +60,33 @@ def _floor_of_file(config):
     return CUT * common_level(measure.load(pathlib.Path(config.noise.file))) if config.noise.file else 0.0
 
 
-# robust.floor -> (config, noise floor that plain training measures) -> the noise floor that a weight follows. That of the data
-# is half of the measured level, as `located` names the file; 0: nothing was found.
+class FloorSpec(NamedTuple):
+    """What is known of a name of `config.robust.floor`.
+
+    Attributes:
+        build: (config, noise floor that plain training measures) -> the noise floor that a weight follows. That of the data is
+            half of the measured level, as `levels.located` names the file; 0: nothing was found.
+        by_training: plain training must measure it.
+        by_data: the noise of the data must be measured.
+        reads: keys of the config that it reads.
+    """
+
+    build: Callable
+    by_training: bool
+    by_data: bool
+    reads: tuple[str, ...] = ()
+
+
 FLOORS = {
-    MEASURED: Choice(lambda config, trained: jnp.maximum(trained, _floor_of_file(config)), reads=("noise.file",)),
-    "trained": Choice(lambda config, trained: trained),
-    "data": Choice(lambda config, trained: _floor_of_file(config), reads=("noise.file",)),
+    MEASURED: FloorSpec(lambda config, trained: jnp.maximum(trained, _floor_of_file(config)), True, True, ("noise.file",)),
+    "trained": FloorSpec(lambda config, trained: trained, True, False),
+    "data": FloorSpec(lambda config, trained: _floor_of_file(config), False, True, ("noise.file",)),
 }
+
+
+def floor_spec(config: ml_collections.ConfigDict) -> FloorSpec:
+    """Returns the spec of `config.robust.floor`; raises UserError if it is unknown."""
+    return lookup(FLOORS, config, "robust.floor")
 
 
 def follows_floor(config: ml_collections.ConfigDict) -> bool:
@@ -69,9 +96,9 @@ def follows_floor(config: ml_collections.ConfigDict) -> bool:
 
 def follows_training(config: ml_collections.ConfigDict) -> bool:
     """Says whether a penalty has a weight that follows a noise floor which plain training must measure."""
-    return "robust.explained" in lookup(WEIGHTS, config, "robust.weight").reads and config.robust.floor != "data"
+    return "robust.explained" in lookup(WEIGHTS, config, "robust.weight").reads and floor_spec(config).by_training
 
 
 def followed_floor(config: ml_collections.ConfigDict, trained: jax.Array | float) -> jax.Array | float:
     """Returns the noise floor that the weight follows, if it follows one, given the one that plain training measures."""
-    return lookup(FLOORS, config, "robust.floor").build(config, trained) if follows_floor(config) else trained
+    return floor_spec(config).build(config, trained) if follows_floor(config) else trained

@@ -191,7 +191,8 @@ def _penalty_cost(config):
     return 3.0 + (3.0 + ascent) / max(1, config.robust.group_size)
 
 
-_LEVELS = ("noise.file", "noise.margin", "noise.without_clean", "noise.again", "noise.again_share")
+_CLEAN = ("noise.file", "noise.again", "noise.again_share")
+_LEVELS = (*_CLEAN, "noise.margin", "noise.without_clean")
 _EM = ("criterion", "em.laps", "em.e_step", "em.start")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
@@ -255,7 +256,7 @@ OBJECTIVES = {
         lambda config, process, variance_loss, noise_floor: denoising(
             process.schedule, process.parameterization, variance_loss
         ),
-        reads=("noise.file", "noise.again", "noise.again_share"),
+        reads=_CLEAN,
         by_level="clean",
     ),
     # The paper's penalty on top of the two; in every step, because plain steps know no levels.
@@ -269,7 +270,7 @@ OBJECTIVES = {
     ),
     "discard_equivariance": ObjectiveSpec(
         build_robust,
-        reads=("noise.file", "noise.again", "noise.again_share", "criterion", *_ON_TOP),
+        reads=(*_CLEAN, "criterion", *_ON_TOP),
         cost=_penalty_cost,
         by_level="clean",
         invariant=lambda config: "x0",

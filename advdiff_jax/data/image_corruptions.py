@@ -84,19 +84,17 @@ def mean_fill() -> Corruption:
 
 def inpaint() -> Corruption:
     """Fills the pixels that `missing_pixels` or `missing_block` has hidden by `inpainted`."""
-
-    def fill(rng, x, index=0):
-        known = _known(x)
-        return inpainted(x, known[..., 0]) if known.any() else x
-
-    return fill
+    return lambda rng, x, index=0: inpainted(x, _known(x)[..., 0])
 
 
 def inpainted(x: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills the unknown pixels of an image [H, W, C] with a smooth surface (scikit-image, biharmonic); `known` is [H, W]."""
+    """Fills the unknown pixels of an image [H, W, C] with a smooth surface (scikit-image, biharmonic); `known` is [H, W].
+
+    An image of which nothing is known stays as it is.
+    """
     from skimage.restoration import inpaint_biharmonic
 
-    return inpaint_biharmonic(x, ~known, channel_axis=-1).astype(x.dtype) if not known.all() else x
+    return inpaint_biharmonic(x, ~known, channel_axis=-1).astype(x.dtype) if known.any() and not known.all() else x
 
 
 def _known(x):

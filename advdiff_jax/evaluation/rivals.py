@@ -18,7 +18,7 @@ def wavelet(y: np.ndarray) -> np.ndarray:
 
 def inpaint(y: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Fills the pixels where the mask [N, H, W, 1] of bool is False by a biharmonic surface through the others."""
-    return np.stack([inpainted(x, known) if known.any() else x for x, known in zip(y, mask[..., 0], strict=True)])
+    return np.stack([inpainted(x, known) for x, known in zip(y, mask[..., 0], strict=True)])
 
 
 def wiener(y: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def _noise_floor_of_data(config: ml_collections.ConfigDict) -> Callable[[], floa
         data = build_data(config)
         is_measured = levels.is_floor_measured(config, data)
         least = noise_file.CUT * noise_file.common_level(levels.build_levels(config, data)) if is_measured else 0.0
-        if config.robust.floor == "data":
+        if not noise_file.follows_training(config):
             return least
         train = pixels.evenly_spaced(data.train, min(MEASURED_ON, config.evaluation.max_reference))
         with as_user_error("config.evaluation.max_reference, or the data"):

@@ -31,7 +31,7 @@ from advdiff_jax.diffusion.schedules import Schedule, bcast
 
 _DRAW = 0x64726177  # folded into the keys of a draw's n, apart from those of e
 
-COSTS = {False: 1, True: 7}  # random -> network evaluations for each e: three products with J are two forward passes each
+COST_OF_DRAW = 7  # network evaluations: one for the mean, and two for each of three products with J
 
 
 def final_denoise(
@@ -78,10 +78,15 @@ def final_denoise(
     if random:
         e = rng.normal(rng.fold_in(keys, 0), y)
         z = y + u * e
-        variance = removed(look(z, e)[1]) + u**2
-        mean, derivative = jax.linearize(lambda z: z + variance / u**2 * look(z, e)[0], z)
-        n = rng.normal(rng.fold_in(keys, _DRAW), y)
-        once = derivative(n)
+        step, push, missed = jax.linearize(lambda z: look(z, e), z, has_aux=True)
+        variance = removed(missed) + u**2
+
+        def derivative(n):
+            """Returns the derivative of the mean, z + variance / u^2 step, along n."""
+            return n + variance / u**2 * push(n)
+
+        mean = z + variance / u**2 * step
+        once = derivative(rng.normal(rng.fold_in(keys, _DRAW), y))
         twice = derivative(once)
         return mean + jnp.sqrt(variance) * (15.0 * once - 10.0 * twice + 3.0 * derivative(twice)) / 8.0
 

@@ -36,11 +36,8 @@ def get_config():
         "ambient_mask": {"variant": "ambient_mask"},
         # the mask, and the std of the noise
         "gsure": {"variant": "gsure", **half},
-        "em": {
-            "variant": "em",
-            **half,
-            "em": {"laps": 1, "e_step": "moments"},
-        },  # two models; the E-step comes on top
+        # two models; the E-step comes on top
+        "em": {"variant": "em", **half, "em": {"laps": 1, "e_step": "moments"}},
         # clean data, as many images
         "clean data": {"variant": "ddpm", "data": {"fraction": 0.0}},
     }

@@ -86,7 +86,7 @@ def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found_at_least(tmp
     assert f"ends at 0.5 of that std, {0.5 * level:.3g}, at least" in caplog.text
     assert noise_file.followed_floor(config, 0.01) == pytest.approx(0.01)  # before anything is measured
     given = {"noise.file": str(tmp_path / noise_file.FILE)}
-    assert noise_file.followed_floor(config_of("robust_adv"), 0.01) == 0.01
+    assert noise_file.followed_floor(config_of("robust_adv", **given), 0.01) == 0.01
     alone = config_of("robust_adaptive", **given, **{"robust.floor": "data", "robust.start_step": 0})  # nothing to train first
     assert noise_file.followed_floor(alone, level) == pytest.approx(0.5 * level)
     trained = config_of("robust_adaptive", **{"robust.floor": "trained"})
