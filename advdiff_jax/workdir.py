@@ -38,6 +38,9 @@ OLD_VALUES = {
 }
 OLD_RESULTS = {"overfitting_": "inner_"}
 
+# What runs of an objective did before a key was, where its value of today is another.
+BEFORE_KEYS = {"ambient_blind": {"noise.without_clean": "lowest"}}
+
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they and the model are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify", "anomaly")
 
@@ -120,8 +123,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     schema = stored.pop("schema", 1)
     if schema > SCHEMA:
         raise UserError(f"{path} has schema={schema}, and this version reads up to {SCHEMA}: update advdiff_jax")
-    flat = flatten(stored)
-    return _renamed(flat) if schema == 1 else flat
+    flat = _renamed(flatten(stored)) if schema == 1 else flatten(stored)
+    return BEFORE_KEYS.get(flat.get("objective"), {}) | flat
 
 
 def _renamed(flat):

@@ -438,13 +438,13 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.rtol = 1e-4  # ode, and the metric likelihood: relative tolerance of a step
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
-    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. Without clean examples
-    # ambient_blind and ambient_blind_adv take "measured" for 0.
-    # std of the noise in the data that a final step removes | "measured" (in the training set, as noise.file has it) | 0: none
-    sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # one of these
+    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. It removes noise of this std;
+    # "measured": of that in the training set, as noise.file has it; "learnt": the same where ambient_blind found no clean
+    # example and learnt the noise, from each sample its own level, and else none
+    sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # 0: no such step
     sampling.final_level = 0.0  # final_denoise: sigma / alpha of the step; 0: that std, or half for points and below 16 pixels
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged
-    sampling.final_random = False  # final_denoise: a draw of the clean data, not their mean; by 7 evaluations, not final_draws
+    sampling.final_random = False  # final_denoise: draws from the clean data in place of means, by 7 evaluations a sample
     sampling.final_own = False  # final_denoise: from each sample its own level, as the same draws tell it, at most that std
     sampling.png = False  # images: also write each sample as a numbered PNG, beside samples.npz
     sampling.batch_size = 2000  # samples drawn at once on each device

@@ -17,6 +17,9 @@ ADAPTIVE = {
     "baselines": {"huber_schedule": "constant", "huber_c": 1.0},
 }
 
+# Without clean examples the model learns the noise of the data, and its samples need a final step.
+BY_LEVEL = {"sampling": {"final_denoise": "learnt"}}
+
 ON_TOP = {"perturbation": "adversarial", "weight": "adaptive", "floor": "data", "group_size": 16}
 
 # The settings of each variant. `config.variant` names the one in use.
@@ -48,11 +51,11 @@ VARIANTS = {
     "ambient_oracle": {"objective": "ambient_oracle"},
     "ambient_guess": {"objective": "ambient_guess"},
     # Nothing given: the noise of each example is measured in the data, and each teaches the levels that it can.
-    "ambient_blind": {"objective": "ambient_blind"},
+    "ambient_blind": {"objective": "ambient_blind", **BY_LEVEL},
     # The same measurement; the noisy examples are thrown away.
     "discard_blind": {"objective": "discard_blind"},
     # The paper's penalty on top of each, on one example in sixteen, below half of the std that is found.
-    "ambient_blind_adv": {"objective": "ambient_equivariance", "robust": ON_TOP},
+    "ambient_blind_adv": {"objective": "ambient_equivariance", "robust": ON_TOP, **BY_LEVEL},
     "discard_blind_adv": {"objective": "discard_equivariance", "robust": ON_TOP},
     # GSURE (arXiv 2305.13128), given one noise std of all examples: data.noise_std times baselines.guess.
     "gsure": {"objective": "gsure"},

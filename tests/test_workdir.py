@@ -49,6 +49,17 @@ def write(folder, stored):
     return folder / "config.json"
 
 
+def test_a_run_from_before_a_key_keeps_what_it_did(tmp_path):
+    """Without clean examples `ambient_blind` learnt nothing below their noise, when there was nothing to choose."""
+    for variant, did in (("ambient_blind", "lowest"), ("discard_blind", "final")):
+        stored = json.loads(config_of(variant=variant).to_json_best_effort())
+        del stored["noise"]["without_clean"]
+        path = write(tmp_path / variant, {"schema": workdir.SCHEMA, **stored})
+        assert workdir.run_config(path, config_of(variant=variant)).noise.without_clean == did
+    with pytest.raises(UserError, match=r"noise\.without_clean \('lowest' there, 'final' here\)"):
+        workdir.claim(config_of(variant="ambient_blind"), tmp_path / "ambient_blind", evaluate_only=True)
+
+
 @pytest.mark.parametrize(
     ("overrides", "lost"),
     [

@@ -28,6 +28,7 @@ class CorruptionSpec(NamedTuple):
         noise_std: section `data` -> the standard deviation of the noise that it adds; None: it adds no Gaussian noise.
         images_only: it needs examples [H, W, C].
         mask: section `data` -> draws the mask of the pixels that it leaves; None: it hides none.
+        fills: it fills what the corruption before it has hidden.
     """
 
     build: Callable[[ml_collections.ConfigDict, pixels.Examples], corruption.Corruption]
@@ -35,6 +36,7 @@ class CorruptionSpec(NamedTuple):
     noise_std: Callable[[ml_collections.ConfigDict], corruption.NoiseStd] | None = None
     images_only: bool = False
     mask: Callable[[ml_collections.ConfigDict], image_corruptions.MaskDraw] | None = None
+    fills: bool = False
 
 
 _FOREIGN = ("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name")
@@ -81,9 +83,11 @@ CORRUPTIONS = {
         mask=lambda c: image_corruptions.missing_block_mask(c.block_side),
     ),
     "mean_fill": CorruptionSpec(
-        lambda c, clean: image_corruptions.mean_fill(), reads=("data.chance.mean_fill",), images_only=True
+        lambda c, clean: image_corruptions.mean_fill(), reads=("data.chance.mean_fill",), images_only=True, fills=True
     ),
-    "inpaint": CorruptionSpec(lambda c, clean: image_corruptions.inpaint(), reads=("data.chance.inpaint",), images_only=True),
+    "inpaint": CorruptionSpec(
+        lambda c, clean: image_corruptions.inpaint(), reads=("data.chance.inpaint",), images_only=True, fills=True
+    ),
     "blur": CorruptionSpec(
         lambda c, clean: image_corruptions.blur(c.blur_std),
         reads=("data.blur_std", "data.chance.blur"),
@@ -216,9 +220,13 @@ def _one_noise_std(config):
 
 
 def _corruptions(config, clean):
-    chain = []
+    chain, hides = [], False
     for name in config.data.corruptions:
         spec = find(CORRUPTIONS, name, "data.corruptions")
+        if spec.fills and not hides:
+            hiding = " or ".join(other for other, one in CORRUPTIONS.items() if one.mask)
+            raise UserError(f"config.data.corruptions: {name} fills what {hiding} has hidden: list it right after one of them")
+        hides = spec.mask is not None
         if spec.images_only and len(clean.shape) != 4:
             raise UserError(f"config.data.corruptions: {name} needs images, and data.source={config.data.source} has none")
         with as_user_error("config.data"):

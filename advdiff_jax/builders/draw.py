@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from advdiff_jax import rng
-from advdiff_jax.builders.noise_file import MEASURED
+from advdiff_jax.builders.noise_file import final_std
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import Process, build_sampler
 from advdiff_jax.noise import quiet
@@ -47,7 +47,7 @@ def final_level(c: ml_collections.ConfigDict, std: jax.Array | float, shape: tup
 
 def final_evaluations(c: ml_collections.ConfigDict) -> int:
     """Returns the network evaluations of the final step, given the section `sampling`; 0: there is none."""
-    if not c.final_denoise:
+    if not final_std(c):
         return 0
     return final.COST_OF_DRAW if c.final_random else c.final_draws
 
@@ -58,7 +58,7 @@ def build_finish(config: ml_collections.ConfigDict, process: Process) -> Callabl
     A std that is still to be measured has none; see `levels.measured`.
     """
     c = config.sampling
-    if c.final_denoise in (0.0, MEASURED):
+    if not final_std(c):
         return lambda predict, keys, samples: samples
     std, how = c.final_denoise, {"draws": c.final_draws, "own": c.final_own, "random": c.final_random}
 

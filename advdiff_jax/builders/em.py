@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import rng
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.masks import build_mask, has_mask
 from advdiff_jax.builders.objectives import objective_spec
@@ -128,7 +128,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     spec, c = objective_spec(config), config.em
     if not spec.em:
         return
-    if config.sampling.final_denoise:
+    if config.sampling.final_denoise not in (0.0, noise_file.LEARNT):
         raise UserError(
             f"config.sampling.final_denoise={config.sampling.final_denoise!r} cleans samples of a model of noisy data, and "
             f"config.objective={config.objective} trains on clean draws: set 0"

@@ -87,9 +87,9 @@ def _shares(config, samples, sets, data, classify):
 
 
 def _save(path, score, chosen):
-    """Writes what `discard_blind` takes: the named examples are thrown away."""
+    """Writes what `discard_blind` and `ambient_blind` take: the named examples teach nothing."""
     words = f"{np.sum(chosen):,} examples named as foreign by the loss of a model"
-    measure.save(path, measure.NoiseLevels(score, 0.0, ~chosen, score, np.zeros_like(score), words))
+    measure.save(path, measure.NoiseLevels(np.where(chosen, np.inf, 0.0), 0.0, ~chosen, score, np.zeros_like(score), words))
 
 
 def _section(inputs, score, classify):

@@ -9,7 +9,7 @@ import numpy as np
 
 from advdiff_jax.builders.closed_form import ClosedForm
 from advdiff_jax.builders.draw import final_level
-from advdiff_jax.builders.noise_file import MEASURED
+from advdiff_jax.builders.noise_file import final_std
 from advdiff_jax.builders.objectives import OBJECTIVES, objective_spec
 from advdiff_jax.builders.process import SAMPLERS, build_sampler, build_schedule
 from advdiff_jax.builders.registry import lookup
@@ -72,7 +72,7 @@ def gain_as_sampled(config: ml_collections.ConfigDict, closed_form: ClosedForm, 
         config.sampling.variance = "small"
     schedule = build_schedule(config)
     solve = build_sampler(config, schedule, objective_spec(config).lowest_noise(config))
-    c, has_final = config.sampling, config.sampling.final_denoise not in (0.0, MEASURED)
+    c, has_final = config.sampling, bool(final_std(config.sampling))
     count = POINTS[bool(spec.stochastic(c) or has_final)]  # the final step draws noise
     keys, half = jax.random.split(jax.random.key(0), count), jax.random.normal(jax.random.key(1), (count // 2, 1))
     level = final_level(c, c.final_denoise, () if c.final_level else _shape(config)) if has_final else 0.0

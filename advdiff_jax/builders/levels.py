@@ -13,11 +13,13 @@ from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.noise_file import (
     CUT,
     FILE,
+    LEARNT,
     LEAST_MARGIN,
     MEASURED,
     common_level,
     floor_spec,
     follows_floor,
+    has_clean,
     learns_noise,
     margin,
     taught,
@@ -40,7 +42,7 @@ GRID = 4096  # quantiles of the training time
 
 def describe(levels: NoiseLevels) -> str:
     """Says in one line what was found."""
-    noisy, count = levels.std[~levels.is_clean], len(levels.std)
+    noisy, count = levels.of_noisy(), len(levels.std)
     if not len(noisy):
         return f"noise of {count:,} examples: {levels.words}"
     low, middle, high = np.quantile(noisy, [0.05, 0.5, 0.95])
@@ -84,14 +86,14 @@ def _draws_of_again(config, data):
     return model_reading.affordable_draws(budget, len(data.train), data.train.shape[1:])
 
 
-def step_of_again(config: ml_collections.ConfigDict, data: Data) -> int:
-    """Returns the step at which a run measures again, with its model's help.
+def step_of_again(config: ml_collections.ConfigDict, data: Data, found: NoiseLevels) -> int:
+    """Returns the step at which a run that has `found` these levels measures again, with its model's help.
 
-    0: never, as where `noise.file` gives the levels, where an example has too few numbers for a level of its own, or where it
-    costs too much of the run; a line says so.
+    0: never, as where `noise.file` gives the levels, where an example has too few numbers for a level of its own, where too few
+    are clean to calibrate the model's reading, or where it costs too much of the run; a line says so.
     """
     step = int(config.noise.again * config.train.steps)
-    if not step or config.noise.file or quiet.is_tiny(data.train.shape[1:]):
+    if not step or config.noise.file or quiet.is_tiny(data.train.shape[1:]) or not has_clean(found):
         return 0
     if not _draws_of_again(config, data):
         log.info(
@@ -128,16 +130,38 @@ def located(config: ml_collections.ConfigDict, folder: pathlib.Path) -> ml_colle
     found = config.copy_and_resolve_references()
     with found.unlocked(), found.ignore_type():
         found.noise.file, kept = str(folder / FILE), measure.load(folder / FILE)
-        is_due = objective_spec(config).by_level == "above" and learns_noise(config, kept)
-        if found.sampling.final_denoise == MEASURED or (is_due and not found.sampling.final_denoise):
+        if found.sampling.final_denoise == MEASURED:
             found.sampling.final_denoise = common_level(kept)
-            found.sampling.final_own |= is_due
+        elif found.sampling.final_denoise == LEARNT:
+            has_learnt = objective_spec(config).by_level == "above" and learns_noise(config, kept)
+            found.sampling.final_denoise = common_level(kept) if has_learnt else 0.0
+            found.sampling.final_own |= has_learnt
     return found
 
 
 def is_floor_measured(config: ml_collections.ConfigDict, data: Data) -> bool:
-    """Says whether the noise of the data is measured for a weight of the penalty to follow; points say too little."""
-    return follows_floor(config) and floor_spec(config).by_data and not quiet.is_tiny(data.train.shape[1:])
+    """Says whether the noise of the data is measured for a weight of the penalty to follow.
+
+    That of points is measured where nothing else is followed, or `noise.file` has it: few numbers say little.
+    """
+    says_enough = not quiet.is_tiny(data.train.shape[1:]) or bool(config.noise.file) or not floor_spec(config).by_training
+    return follows_floor(config) and floor_spec(config).by_data and says_enough
+
+
+def say_floor(config: ml_collections.ConfigDict, level: float) -> None:
+    """Says where a penalty ends that follows the noise of the data, whose common std is `level`; warns if that leaves none."""
+    if not follows_floor(config) or not floor_spec(config).by_data:
+        return
+    if floor_spec(config).by_training:
+        least = f", and ends at {CUT:g} of that std, {CUT * level:.3g}, at least" if level else ""
+        log.info("config.robust.floor=measured: the penalty follows the floor that plain training measures%s", least)
+    elif level:
+        log.info("config.robust.floor=data: the penalty ends at %g of that std, %.3g", CUT, CUT * level)
+    else:
+        log.warning(
+            "config.robust.floor=data: no noise is found, so the penalty has no weight and costs its evaluations: set "
+            "config.robust.weight=cutoff, or a variant without a penalty"
+        )
 
 
 def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path) -> ml_collections.ConfigDict:
@@ -155,11 +179,8 @@ def measured(config: ml_collections.ConfigDict, data: Data, folder: pathlib.Path
         log.info("%s", describe(found))
     if config.sampling.final_denoise == MEASURED:
         log.info("config.sampling.final_denoise=measured: the final step removes noise of std %.3g", level)
-    if is_followed and is_new and floor_spec(config).by_training:
-        least = f", and ends at {CUT:g} of that std, {CUT * level:.3g}, at least" if level else ""
-        log.info("config.robust.floor=measured: the penalty follows the floor that plain training measures%s", least)
-    elif is_followed and is_new:
-        log.info("config.robust.floor=data: the penalty ends at %g of that std, %.3g", CUT, CUT * level)
+    if is_followed and is_new:
+        say_floor(config, level)
     return located(config, folder)
 
 

@@ -16,6 +16,7 @@ from advdiff_jax.noise.measure import NoiseLevels
 
 FILE = "noise.npz"
 MEASURED = "measured"  # value of sampling.final_denoise, and of robust.floor
+LEARNT = "learnt"  # value of sampling.final_denoise
 CUT = 0.5  # noise floor over the std of the noise; see `training.noise_floor`
 LEAST_MARGIN = 1.05  # where no clean example teaches the low levels
 
@@ -25,17 +26,17 @@ WITHOUT_CLEAN = {"final": Choice(lambda c: True), "lowest": Choice(lambda c: Fal
 
 def common_level(levels: NoiseLevels) -> float:
     """Returns the median std of the noisy examples; 0 if there are none."""
-    return 0.0 if levels.is_clean.all() else float(np.median(levels.std[~levels.is_clean]))
+    return float(np.median(levels.of_noisy())) if len(levels.of_noisy()) else 0.0
 
 
-def _has_clean(levels):
+def has_clean(levels: NoiseLevels) -> bool:
     """Says whether enough examples are clean to teach the low levels."""
     return bool(np.sum(levels.is_clean) >= measure.FEWEST)
 
 
 def learns_noise(config: ml_collections.ConfigDict, levels: NoiseLevels) -> bool:
     """Says whether a model taught by level takes noisy examples as they are: too few are clean to teach the low levels."""
-    return not _has_clean(levels) and build(WITHOUT_CLEAN, config, "noise.without_clean")
+    return not has_clean(levels) and build(WITHOUT_CLEAN, config, "noise.without_clean")
 
 
 def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray:
@@ -43,9 +44,14 @@ def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray
     return np.zeros(len(levels.std), np.float32) if learns_noise(config, levels) else levels.used()
 
 
+def final_std(c: ml_collections.ConfigDict) -> float:
+    """Returns the std that the final step removes, given the section `sampling`; 0: there is none, or it is not known yet."""
+    return 0.0 if c.final_denoise in (MEASURED, LEARNT) else c.final_denoise
+
+
 def margin(config: ml_collections.ConfigDict, levels: NoiseLevels) -> float:
     """Returns the margin of noisy examples: `noise.margin`, or the least where too few clean examples teach what is below."""
-    return config.noise.margin if _has_clean(levels) else LEAST_MARGIN
+    return config.noise.margin if has_clean(levels) else LEAST_MARGIN
 
 
 def lowest_level(config: ml_collections.ConfigDict) -> float:

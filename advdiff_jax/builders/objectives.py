@@ -107,6 +107,11 @@ def build_denoising(
     return denoising(process.schedule, process.parameterization, variance_loss, criterion if criterion is square else chosen)
 
 
+def _interval(config):
+    """The factor on a penalty that is applied every k-th step alone: k."""
+    return config.robust.lazy_interval if "robust.lazy_interval" in objective_spec(config).reads else 1
+
+
 def build_robust(
     config: ml_collections.ConfigDict,
     process: Process,
@@ -131,7 +136,7 @@ def build_robust(
     arguments = {
         "radius": build(RADII, config, "robust.radius"),
         "perturb": build(PERTURBATIONS, config, "robust.perturbation", ball),
-        "weight": build_weight(config, noise_floor, ramp),
+        "weight": build_weight(config, noise_floor, _interval(config) * ramp),
         "attack_loss": build(ATTACK_LOSSES, config, "robust.maximize", shift_of, criterion),
         "shift_of": shift_of,
         "subsample": functools.partial(one_per_group, group_size=config.robust.group_size),
@@ -147,7 +152,7 @@ def _jvp(config, process, variance_loss, noise_floor, ramp=1.0):
         process.parameterization,
         radius=build(RADII, config, "robust.radius"),
         ball=build(BALLS, config, "robust.ball"),
-        weight=build_weight(config, noise_floor, ramp),
+        weight=build_weight(config, noise_floor, _interval(config) * ramp),
         variance_loss=variance_loss,
     )
 

@@ -81,8 +81,8 @@ TARGET_SHIFTS = {"noise_units": Choice(lambda c: "x0"), "state_units": Choice(la
 
 
 def build_weight(
-    config: ml_collections.ConfigDict, noise_floor: jax.Array | float | None, ramp: jax.Array | float = 1.0
+    config: ml_collections.ConfigDict, noise_floor: jax.Array | float | None, scale: jax.Array | float
 ) -> weights.Weight:
-    """Builds lambda_t, scaled by `robust.lazy_interval`, because the penalty is applied every k-th step only, and by `ramp`."""
+    """Builds lambda_t times `scale`."""
     weight = build(WEIGHTS, config, "robust.weight", noise_floor)
-    return lambda *args: config.robust.lazy_interval * ramp * weight(*args)
+    return lambda *args: scale * weight(*args)

@@ -220,7 +220,7 @@ RANGES = {
 
 
 # key -> words that it takes besides numbers.
-WORDS = {"sampling.final_denoise": ("measured",), "restore.noise_std": ("measured",)}
+WORDS = {"sampling.final_denoise": ("measured", "learnt"), "restore.noise_std": ("measured",)}
 
 
 def range_of(key: str) -> str | None:

@@ -186,7 +186,7 @@ def _measured(config, images, train):
     if noisy > NEARLY_ALL and config.restore.method != "final" and not objective_spec(config).lowest_noise(config):
         log.warning(
             "%.0f%% of the training examples are noisy, and draws of the model are as noisy as they are: set "
-            "config.restore.method=final, or train ambient_blind",
+            "config.restore.method=final, or train ambient_blind with config.noise.without_clean=lowest",
             100.0 * noisy,
         )
     per_image = (value[: len(images)] for value in (found.std, found.is_clean, found.reading, found.whiteness))

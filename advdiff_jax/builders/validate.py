@@ -261,7 +261,8 @@ def _check_ascent(config):
         )
     start = build_step_schedule(config, config.train.steps).start
     if "robust.weight" in reads and follows_training(config) and not (start or config.init_from):
+        waits = "config.robust.start_step above 0, " if "robust.start_step" in reads else ""
         raise UserError(
-            f"config.robust.weight={c.weight!r} follows a noise floor that plain denoising steps measure: set "
-            "config.robust.start_step above 0, config.init_from to a finished run, or config.robust.floor to data"
+            f"config.robust.weight={c.weight!r} follows a noise floor that plain denoising steps measure: set {waits}"
+            "config.init_from to a finished run, or config.robust.floor to data"
         )

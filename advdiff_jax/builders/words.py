@@ -3,6 +3,7 @@
 import ml_collections
 import numpy as np
 
+from advdiff_jax.builders.noise_file import final_std
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.penalty import PERTURBATIONS, WEIGHTS
 from advdiff_jax.builders.process import SAMPLERS
@@ -77,9 +78,14 @@ def describe_sampling(config: ml_collections.ConfigDict) -> str:
     settings = [
         *([f"{c.steps} steps"] if "sampling.grid" in lookup(SAMPLERS, config, "sampling.method").reads else []),
         *([f"x0 clipped to {c.clip:g}"] if c.clip else []),
-        *([f"a final step that removes noise of std {c.final_denoise:g}"] if c.final_denoise else []),
+        *([_final(c)] if final_std(c) else []),
     ]
     return f"{', '.join([c.method, *settings])}; {config.evaluation.num_samples:,} samples are judged"
+
+
+def _final(c):
+    std = f"{c.final_denoise:g}" + (" at most, each sample's own" if c.final_own else "")
+    return f"a final step that removes noise of std {std}" + (", by a draw" if c.final_random else "")
 
 
 def setup(config: ml_collections.ConfigDict, train: Examples, parameters: int) -> list[tuple[str, str]]:

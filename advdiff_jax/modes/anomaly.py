@@ -12,6 +12,7 @@ from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.evaluation import anomaly as heat_maps
 from advdiff_jax.evaluation import curves, report
 from advdiff_jax.modes import judged as shared
+from advdiff_jax.modes import sample
 from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, no image is held out, or see `builders.anomaly`.
     """
-    opened, config = shared.open_run(config, folder)
+    opened = sample.open_run(config, folder)
+    config = opened.config
     planted = anomaly.build_planted(config, opened.data)
     params = sampling_params(config, opened.restored.state)
     found = anomaly.scores(config, opened.data, functools.partial(opened.experiment.predict, params), planted.x)

@@ -13,6 +13,7 @@ from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.evaluation import curves, report
 from advdiff_jax.features import classifier as classifiers
 from advdiff_jax.modes import judged as shared
+from advdiff_jax.modes import sample
 from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, its data have no classes, or see `builders.certify` and `builders.classifier`.
     """
-    opened, config = shared.open_run(config, folder)
+    opened = sample.open_run(config, folder)
+    config = opened.config
     c, judged = config.certify, build_judged(config, opened.data, config.certify.examples)
     classifier = build_classifier(config, opened.data)
     params = sampling_params(config, opened.restored.state)

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels, metrics, noise_file, published, words
+from advdiff_jax.builders import metrics, noise_file, published, words
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS, DiagnosticInputs, output_of
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.registry import lookup_all
@@ -38,25 +38,23 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     if config.evaluation.samples:
         return given_samples.run(config, folder)
     opened = sample.open_run(config, folder)
-    config = levels.located(config, folder)
-    metrics.check_metrics(config, opened.data)
-    return evaluate_run(config, folder, opened)
+    metrics.check_metrics(opened.config, opened.data)
+    return evaluate_run(folder, opened)
 
 
-def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened: sample.Opened) -> pathlib.Path:
+def evaluate_run(folder: pathlib.Path, opened: sample.Opened) -> pathlib.Path:
     """Samples from a run, and evaluates; writes results.json, report.html, plots/ and samples/.
 
     Every process takes its share of the metrics.
 
     Args:
-        config: a resolved config.
         folder: the workdir.
         opened: the run.
 
     Returns:
         report.html.
     """
-    out, data, experiment, restored = opened
+    config, out, data, experiment, restored = opened
     params, step = sampling_params(config, restored.state), int(restored.state.step)
     stored = sample.draw(config, data, experiment, out, step, parallel.replicate(params))
     if jax.process_index() == 0:
@@ -68,14 +66,14 @@ def evaluate_run(config: ml_collections.ConfigDict, folder: pathlib.Path, opened
         for one in parallel.gather(metrics.evaluate(config, data, samples, experiment.model(params), share))
     ]
     if jax.process_index() == 0:
-        _write_report(config, folder, opened, samples, params, found)
+        _write_report(folder, opened, samples, params, found)
     parallel.barrier("evaluated")  # the first process leaves last, and the others with it
     return out / "report.html"
 
 
-def _write_report(config, folder, opened, samples, params, found):
+def _write_report(folder, opened, samples, params, found):
     """Adds diagnostics to the metrics that all processes found, and writes report.html, then results.json."""
-    out, data, experiment, restored = opened
+    config, out, data, experiment, restored = opened
     title, plots, step = f"{config.name}:{config.variant}", out / "plots", int(restored.state.step)
     plots.mkdir(exist_ok=True)
     level = _noise_level(config, restored)

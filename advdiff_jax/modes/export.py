@@ -13,6 +13,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, known_noise_std
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.experiment import build_network, sampling_params
+from advdiff_jax.builders.noise_file import final_std
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import COSTS
 from advdiff_jax.builders.process import Process, build_process
@@ -33,16 +34,25 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders` and `workdir`, or diffusers cannot express the network or the process.
     """
-    return _write(config, sample.open_run(config, folder))  # all processes open it
+    return _write(sample.open_run(config, folder))  # all processes open it
 
 
 @parallel.on_first_process
-def _write(config, opened):
-    state, target = opened.restored.state, opened.out / "export"
+def _write(opened):
+    config, state, target = opened.config, opened.restored.state, opened.out / "export"
     diffusers.write(target, *describe(config, opened.data.train.shape[1:], jax.device_get(sampling_params(config, state))))
+    if final := _without_final_step(config):
+        log.warning("%s", final)
     (target / "README.md").write_text(card(config, opened.data, opened.out, int(state.step)))
     log.info("load it with: diffusers.DDPMPipeline.from_pretrained(%r)", str(target))
     return target / "README.md"
+
+
+def _without_final_step(config):
+    """Says what a folder lacks of the run's sampler; "" if nothing."""
+    std = final_std(config.sampling)
+    lost = f"The run's samples take a final step that removes noise of std {std:.3g}. A folder of diffusers has none"
+    return f"{lost}: its pipeline draws images with that noise." if std else ""
 
 
 class Described(NamedTuple):
@@ -130,6 +140,7 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
         f"- Dirt: {dirt}.",
         f"- Variant: `{config.variant}` (objective `{config.objective}`) of advdiff_jax.",
         f"- Trained: {trained}{start}; averaged weights, decay {config.train.ema_decay:g}.",
+        *([f"- Noise: {final}"] if (final := _without_final_step(config)) else []),
         "",
         f"## Metrics, n = {config.evaluation.num_samples:,} samples",
         "",

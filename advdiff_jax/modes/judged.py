@@ -1,4 +1,4 @@
-"""What the modes share that judge a finished run for a purpose: they open it, and write a folder that `compare` reads."""
+"""What the modes share that judge a finished run for a purpose: they write a folder that `compare` reads."""
 
 import logging
 import pathlib
@@ -7,19 +7,11 @@ from collections.abc import Sequence
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.evaluation import curves, report
-from advdiff_jax.modes import sample
 from advdiff_jax.modes.gain import aligned
 
 log = logging.getLogger(__name__)
-
-
-def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[sample.Opened, ml_collections.ConfigDict]:
-    """Opens the run in `folder`, and returns the config with what it has measured; raises UserError as `sample.open_run`."""
-    opened = sample.open_run(config, folder)
-    return opened, levels.located(config, folder)
 
 
 def write(

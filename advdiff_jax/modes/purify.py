@@ -12,6 +12,7 @@ from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.evaluation import curves, report
 from advdiff_jax.features import classifier as classifiers
 from advdiff_jax.modes import judged as shared
+from advdiff_jax.modes import sample
 from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, its data have no classes, or see `builders.purify` and `builders.classifier`.
     """
-    opened, config = shared.open_run(config, folder)
+    opened = sample.open_run(config, folder)
+    config = opened.config
     judged = build_judged(config, opened.data, config.purify.examples)
     classifier = build_classifier(config, opened.data)
     params = sampling_params(config, opened.restored.state)

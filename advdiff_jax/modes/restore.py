@@ -11,7 +11,6 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
 from advdiff_jax.builders.experiment import sampling_params
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import operator_spec
@@ -59,13 +58,13 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         UserError: see `sample.open_run`, `restore_images.build_restoration` and `restorers.chosen`.
     """
     names = chosen(config)
-    opened = sample.open_run(config, folder)  # all processes open it
-    return _restore(levels.located(config, folder), names, opened)
+    return _restore(names, sample.open_run(config, folder))  # all processes open it
 
 
 @parallel.on_first_process
-def _restore(config, names, opened):
-    process, data = build_process(config), opened.data
+def _restore(names, opened):
+    config, data = opened.config, opened.data
+    process = build_process(config)
     asked = build_restoration(config, data, process.schedule)
     log.info("restores %s images of %s; %s", f"{len(asked.names):,}", config.restore.images, asked.words)
     params, least = sampling_params(config, opened.restored.state), objective_spec(config).lowest_noise(config)

@@ -33,8 +33,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         UserError: see `open_run`.
     """
     opened = open_run(config, folder)
-    config = levels.located(config, folder)
-    state = opened.restored.state
+    config, state = opened.config, opened.restored.state
     samples = draw(config, opened.data, opened.experiment, opened.out, int(state.step), _replicated(config, state))
     if jax.process_index() == 0:
         write_files(config, opened.out, samples)
@@ -49,12 +48,14 @@ class Opened(NamedTuple):
     """A run to be sampled, evaluated or exported.
 
     Attributes:
+        config: with what the run has measured, see `levels.located`.
         out: folder for results.
         data: of the config.
         experiment: of the config.
         restored: its newest checkpoint; of a run without one, the model that it starts from.
     """
 
+    config: ml_collections.ConfigDict
     out: pathlib.Path
     data: Data
     experiment: Experiment
@@ -70,13 +71,13 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     fresh = bool(config.init_from) and not (folder / "config.json").exists()
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
-    config = levels.measured(config, data, folder)
+    found = levels.measured(config, data, folder)
     masks = mask_bank(build_mask(config, data), data) if objective_spec(config).gives_mask else None
-    experiment = build_experiment(config, data.train.shape[1:], masks)
+    experiment = build_experiment(found, data.train.shape[1:], masks)
     if fresh:
         check_same(config)
-    restored = restore(config, experiment, folder)
-    return Opened(_claim(config, folder, evaluate_only=False) if fresh else out, data, experiment, restored)
+    restored = restore(found, experiment, folder)
+    return Opened(found, _claim(config, folder, evaluate_only=False) if fresh else out, data, experiment, restored)
 
 
 def _claim(config, folder, evaluate_only):

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment, sampling_params
 from advdiff_jax.builders.metrics import check_metrics
@@ -61,18 +61,18 @@ def train_lap(config: ml_collections.ConfigDict, folder: pathlib.Path, lap: laps
             log.info("%s: %s", title, _describe(config, experiment))
         if by_level:
             teaching = _measured_teaching(config, data, folder, title)
-        config, opened = _fit(config, folder, data, lap, experiment, teaching, start, title)
-        return evaluate.evaluate_run(config, folder, opened)
+        return evaluate.evaluate_run(folder, _fit(config, folder, data, lap, experiment, teaching, start, title))
 
 
 def _measured_teaching(config, data, folder, title):
     teaching = build_teaching(config, data, folder)
     log.info("%s: %s", title, levels.describe(teaching.levels))
+    levels.say_floor(config, noise_file.common_level(teaching.levels))
     return teaching
 
 
 def _fit(config, folder, data, lap, experiment, teaching, start, title):
-    """Trains, and measures again on the way if that is due; returns the config with what was measured, and the run."""
+    """Trains, and measures again on the way if that is due; returns the run."""
 
     def located(experiment):
         found = levels.measured(config, data, folder)
@@ -100,14 +100,14 @@ def _fit(config, folder, data, lap, experiment, teaching, start, title):
         )
 
     found, experiment = located(experiment)
-    due = levels.step_of_again(config, data) if teaching.levels else 0
+    due = levels.step_of_again(config, data, teaching.levels) if teaching.levels else 0
     if due and teaching.levels.step < due:
         fit(found, experiment, due)
         levels.measure_again(config, data, folder, lambda: _model(found, experiment, folder), due)
         teaching = _measured_teaching(config, data, folder, title)
         found, experiment = located(experiment)
     fit(found, experiment, experiment.step_schedule.total)
-    return found, sample.Opened(folder, data, experiment, restore(found, experiment, folder))
+    return sample.Opened(found, folder, data, experiment, restore(found, experiment, folder))
 
 
 def _model(config, experiment, folder):

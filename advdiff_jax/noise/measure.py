@@ -22,7 +22,8 @@ class NoiseLevels(NamedTuple):
 
     Attributes:
         std: standard deviation of the noise in the data's units, drawn towards the common level by as much as the error says,
-            [N]; of a clean example what is read there, content included.
+            [N]; of a clean example what is read there, content included. Infinite: the example teaches nothing, and its dirt
+            is no noise.
         error: relative error of a reading, [].
         is_clean: [N].
         reading: of each example alone, calibrated, [N].
@@ -46,6 +47,10 @@ class NoiseLevels(NamedTuple):
     def used(self) -> np.ndarray:
         """Returns the levels as training takes them: 0 in clean examples, [N] float32."""
         return np.where(self.is_clean, 0.0, self.std).astype(np.float32)
+
+    def of_noisy(self) -> np.ndarray:
+        """Returns the levels of the examples with noise, [n]."""
+        return self.std[~self.is_clean & np.isfinite(self.std)]
 
 
 Reader = Callable[[np.ndarray], np.ndarray]  # examples as stored [n, ...] -> readings that grow with their noise [n, R]

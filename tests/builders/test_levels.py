@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advdiff_jax.builders import levels, noise_file
+from advdiff_jax.builders import levels, noise_file, words
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.process import build_process
@@ -63,10 +63,18 @@ def test_without_clean_examples_the_noise_is_learnt_and_the_sampler_removes_it(t
     assert f"removes it from samples, std {found.sampling.final_denoise:.3g} at most" in caplog.text
     assert found.sampling.final_denoise == pytest.approx(0.2, rel=0.1)
     assert found.sampling.final_own  # never more than the sample itself has
+    removed = f"a final step that removes noise of std {found.sampling.final_denoise:g} at most, each sample's own"
+    assert removed in words.describe_sampling(found)
+    assert "final step" not in words.describe_sampling(config)  # before it is known
     assert objective_spec(found).lowest_noise(found) == 0.0
     given = config_of("ambient_blind", **{"sampling.final_denoise": 0.15})
     assert levels.located(given, tmp_path).sampling.final_denoise == 0.15
-    for other in (config_of("ddpm"), config_of("ambient_blind", **{"noise.without_clean": "lowest"})):
+    for other in (
+        config_of("ddpm"),
+        config_of("ambient_blind", **{"noise.without_clean": "lowest"}),
+        config_of("ambient_blind", **{"sampling.final_denoise": 0.0}),  # the noise is wanted
+        config_of("discard_blind", **{"sampling.final_denoise": "learnt"}),  # it learns none
+    ):
         assert levels.located(other, tmp_path).sampling.final_denoise == 0.0
 
 
@@ -93,6 +101,23 @@ def test_an_adaptive_weight_ends_at_half_of_the_level_that_is_found_at_least(tmp
     assert levels.measured(trained, build_data(trained), tmp_path / "none").noise.file == ""
 
 
+def test_a_penalty_that_follows_the_data_says_where_it_ends_also_of_points(tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = resolve(plane3d.get_config("robust_adaptive"))
+    config.unlock()
+    config.robust.update({"floor": "data", "start_step": 0})
+    found = levels.measured(config, build_data(config), tmp_path)
+    floor = noise_file.followed_floor(found, None)
+    assert floor == pytest.approx(0.5 * noise_file.common_level(measure.load(tmp_path / noise_file.FILE)))
+    assert floor > 0.0
+    assert f"robust.floor=data: the penalty ends at 0.5 of that std, {floor:.3g}" in caplog.text
+    levels.say_floor(config, 0.0)
+    assert "no noise is found, so the penalty has no weight and costs its evaluations" in caplog.text
+    caplog.clear()
+    levels.say_floor(config_of("robust_adv"), 0.0)  # its weight follows nothing
+    assert not caplog.text
+
+
 def test_where_no_noise_is_found_the_floor_is_that_of_plain_training_alone(tmp_path, caplog):
     caplog.set_level("INFO")
     config = config_of("robust_adaptive", **{"data.fraction": 0.0})
@@ -105,13 +130,14 @@ def test_where_no_noise_is_found_the_floor_is_that_of_plain_training_alone(tmp_p
 def test_the_noise_is_measured_again_unless_the_user_gives_it_or_an_example_has_too_few_numbers(caplog):
     config = config_of("ambient_blind", **{"train.steps": 101, "noise.again_share": 1.2})  # one draw of each costs 1.17
     data = build_data(config)
-    assert levels.step_of_again(config, data) == 50
+    assert levels.step_of_again(config, data, MIXED) == 50
+    assert levels.step_of_again(config, data, NO_CLEAN) == 0  # nothing calibrates the model's reading
     caplog.set_level("INFO")
-    assert levels.step_of_again(config_of("ambient_blind", **{"train.steps": 101}), data) == 0
+    assert levels.step_of_again(config_of("ambient_blind", **{"train.steps": 101}), data, MIXED) == 0
     assert "would take 11,391 network evaluations, more than config.noise.again_share=0.05 of the run's" in caplog.text
-    assert levels.step_of_again(config_of("ambient_blind", **{"noise.file": "given.npz"}), data) == 0
+    assert levels.step_of_again(config_of("ambient_blind", **{"noise.file": "given.npz"}), data, MIXED) == 0
     points = resolve(plane3d.get_config("ambient_blind"))
-    assert levels.step_of_again(points, build_data(points)) == 0
+    assert levels.step_of_again(points, build_data(points), MIXED) == 0
 
 
 def test_levels_are_measured_once_kept_with_the_run_and_refused_for_other_data(tmp_path):

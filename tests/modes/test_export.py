@@ -61,6 +61,17 @@ def test_a_folder_goes_through_unchanged(source, tmp_path):
     assert index["unet"] == ["diffusers", "UNet2DModel"]
     assert index["scheduler"] == ["diffusers", "DDPMScheduler"]
     assert "- Trained: not at all, from model;" in page.read_text()
+    assert "final step" not in page.read_text()
+
+
+def test_a_folder_has_no_final_step_and_says_so(source, tmp_path, caplog):
+    write(tmp_path / "model")
+    page = export.run(on(source, tmp_path / "model", **{"sampling.final_denoise": 0.2}), tmp_path / "run")
+    lost = (
+        "final step that removes noise of std 0.2. A folder of diffusers has none: its pipeline draws images with that noise."
+    )
+    assert lost in caplog.text
+    assert lost in page.read_text()
 
 
 @pytest.mark.parametrize("time_input", ["t", "step"])

@@ -15,12 +15,15 @@ from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.diagnosis import DiagnosticInputs
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.builders.experiment import build_experiment
+from advdiff_jax.builders.levels import describe
+from advdiff_jax.builders.noise_file import common_level
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data import pixels
+from advdiff_jax.data.pairs import Pairs
 from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.features import classifier
-from advdiff_jax.modes import MODES, anomaly, certify, judged, purify, sample
+from advdiff_jax.modes import MODES, anomaly, certify, purify, sample
 from advdiff_jax.noise import measure
 from advdiff_jax.sweep import compare
 from advdiff_jax.training import state
@@ -51,12 +54,12 @@ def opened(tmp_path_factory):
     data, model = build_data(config), independent_gaussians(build_process(config).schedule, VARIANCE)
     experiment = build_experiment(config, data.train.shape[1:])._replace(predict=lambda params, x, t: model(x, t).eps)
     restored = Restored(state.create({}, optax.identity()), {})
-    return sample.Opened(tmp_path_factory.mktemp("run"), data, experiment, restored)
+    return sample.Opened(config, tmp_path_factory.mktemp("run"), data, experiment, restored)
 
 
 @pytest.fixture(autouse=True)
 def is_opened(opened, monkeypatch):
-    monkeypatch.setattr(judged, "open_run", lambda config, folder: (opened, config))
+    monkeypatch.setattr(sample, "open_run", lambda config, folder: opened._replace(config=config))
 
 
 def numbers_of(page):
@@ -138,5 +141,9 @@ def test_foreign_images_are_counted_and_named_for_another_run(opened, tmp_path, 
     levels = measure.load(tmp_path / foreign.FILE)
     assert np.sum(~levels.is_clean) == round(0.1 * len(data.train))
     np.testing.assert_allclose(np.mean(~levels.is_clean[data.is_corrupted]), found["foreign_found"])
+    assert describe(levels) == "noise of 1,697 examples: 170 examples named as foreign by the loss of a model"
+    assert common_level(levels) == 0.0  # no final step, and no penalty, takes a foreign image for noise
+    ratios = np.linspace(0.0, 10.0, 101)
+    assert levels.is_clean[Pairs(levels.used(), ratios, 5.0, seed=0).draw(0, 10_000)[0]].all()
     with pytest.raises(InvalidArgument, match=r"foreign counts the images of data\.corruptions=\('foreign_outlier',\) alone"):
         foreign.SPEC.compute(config_of(), DiagnosticInputs(samples, data, predict, None, tmp_path))

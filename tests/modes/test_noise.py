@@ -9,6 +9,7 @@ from advdiff_jax.builders import levels, model_reading, noise_file
 from advdiff_jax.builders.validate import resolve
 from advdiff_jax.modes import MODES, noise, sample, train
 from advdiff_jax.noise import measure
+from advdiff_jax.training.log import read_metrics
 from configs import digits
 
 
@@ -50,17 +51,30 @@ def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time
         "train.steps": 12,
         "evaluation.num_samples": 30,
         "noise.without_clean": "lowest",
-        "noise.again_share": 1e3,
     }
     config = config_of("ambient_blind", **values)
     train.run(config, tmp_path)
     assert "clean examples are too few" in caplog.text
-    assert measure.load(tmp_path / noise_file.FILE).step == 6  # measured again half way
+    assert measure.load(tmp_path / noise_file.FILE).step == 0  # nothing calibrates the model's reading
     first = np.load(tmp_path / "samples" / "step_12.npy").copy()
     assert noise_file.lowest_level(levels.located(config, tmp_path)) == pytest.approx(1.05 * 0.2, rel=0.1)
     sample.run(config, tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "samples" / "step_12.npy"), first)
     assert json.loads((tmp_path / "config.json").read_text())["noise"]["file"] == ""
+
+
+def test_a_run_measures_again_half_way_and_its_penalty_follows_what_it_finds(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
+    values = {"train.steps": 12, "robust.group_size": 2, "noise.again_share": 1e3}
+    monkeypatch.setattr(train.evaluate, "evaluate_run", lambda *args: None)
+    train.run(config_of("ambient_blind_adv", **values), tmp_path)
+    kept = measure.load(tmp_path / noise_file.FILE)
+    assert (kept.step, kept.evaluations) == (6, model_reading.cost(len(kept.std), 1))
+    floor = 0.5 * noise_file.common_level(kept)
+    assert f"robust.floor=data: the penalty ends at 0.5 of that std, {floor:.3g}" in caplog.text
+    assert read_metrics(tmp_path)[-1]["penalty"] > 0.0
+    assert "final step" not in caplog.text  # clean examples teach it the clean law
 
 
 def test_the_final_step_removes_what_was_measured_and_the_model_of_a_run_reads_too(tmp_path, caplog, monkeypatch):
