@@ -145,8 +145,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # corruption of the training set, drawn once per example from (data.seed, index)
     data.fraction = 0.9  # p, chance that a training example is corrupted; 0.9 in the paper
     # gaussian | gaussian_range | uniform_outlier | foreign_outlier | poison | foreign_patch | salt_and_pepper |
-    # missing_pixels | missing_block | mean_fill | inpaint | blur | jpeg; the last eight need images
+    # missing_pixels | missing_block | blur | jpeg; the last six need images
     data.corruptions = ("gaussian",)  # any of these, applied in their order to each corrupted example
+    # none | nl_means (non-local means) | wavelet (shrinkage) | mean_fill (the mean of the others in masked pixels) | inpaint (a
+    # smooth surface in masked pixels): what is done to each training image before training, clean ones too
+    data.restored_by = "none"  # one of these
     # Chance of each kind for a corrupted example: 0.05 under p = 0.9 is 4.5 % of the training set.
     data.chance = ml_collections.ConfigDict()
     data.chance.gaussian = 1.0  # noise of std data.noise_std
@@ -158,8 +161,6 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.chance.salt_and_pepper = 1.0  # black and white pixels
     data.chance.missing_pixels = 1.0  # mid-grey pixels
     data.chance.missing_block = 1.0  # a mid-grey square
-    data.chance.mean_fill = 1.0  # after missing_*: the mean of the other pixels in what they hid
-    data.chance.inpaint = 1.0  # after missing_*: a smooth surface through the other pixels in what they hid
     data.chance.blur = 1.0  # Gaussian
     data.chance.jpeg = 1.0  # compression
     data.noise_std = 0.1  # gaussian: std s in the data's units (images lie in [-1, 1]); 0.1 and 0.2 in the paper
@@ -438,9 +439,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.rtol = 1e-4  # ode, and the metric likelihood: relative tolerance of a step
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
-    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. It removes noise of this std;
-    # "measured": of that in the training set, as noise.file has it; "learnt": the same where ambient_blind found no clean
-    # example and learnt the noise, from each sample its own level, and else none
+    # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. It removes noise of this
+    # std. "measured": that in the training set, as noise.file has it. "learnt": the same where ambient_blind found no clean
+    # example and learnt the noise, and from each sample its own level; else none.
     sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # 0: no such step
     sampling.final_level = 0.0  # final_denoise: sigma / alpha of the step; 0: that std, or half for points and below 16 pixels
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged

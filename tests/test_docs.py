@@ -10,12 +10,13 @@ import pytest
 import advdiff_jax
 from advdiff_jax import modes
 from advdiff_jax.builders.attack import SAMPLERS as ATTACKED
-from advdiff_jax.builders.data import CORRUPTIONS
+from advdiff_jax.builders.corruptions import CORRUPTIONS
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.gain import build_closed_form, gain_curve
 from advdiff_jax.builders.metrics import METRICS
 from advdiff_jax.builders.operators import OPERATORS
 from advdiff_jax.builders.outputs import COSTS
+from advdiff_jax.builders.restored import RESTORED
 from advdiff_jax.builders.restorers import RESTORERS
 from advdiff_jax.builders.sources import SOURCES
 from advdiff_jax.builders.steps import evaluations
@@ -194,6 +195,7 @@ def test_every_registry_is_in_its_file(page):
     [
         ("docs/data.md", SOURCES),
         ("docs/data.md", CORRUPTIONS),
+        ("docs/data.md", RESTORED),
         ("docs/evaluation.md", METRICS),
         ("docs/evaluation.md", DIAGNOSTICS),
         ("docs/evaluation.md", COSTS),

@@ -8,7 +8,8 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import rng
-from advdiff_jax.builders.data import Data, build_foreign
+from advdiff_jax.builders.corruptions import build_foreign
+from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.denoising import build_trips, in_batches
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.registry import as_user_error

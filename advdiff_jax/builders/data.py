@@ -1,6 +1,5 @@
-"""Config -> the data set, clean and as the model sees it: the registry of corruptions."""
+"""Config -> the data set, clean and as the model sees it."""
 
-import copy
 import functools
 import logging
 from collections.abc import Callable
@@ -9,96 +8,16 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.registry import Choice, as_user_error, build, find, lookup, lookup_all
+from advdiff_jax.builders.corruptions import CORRUPTIONS, build_corruptions, build_one_noise_std, foreign_section
+from advdiff_jax.builders.registry import Choice, as_user_error, build, lookup, lookup_all
+from advdiff_jax.builders.restored import build_restored
 from advdiff_jax.builders.sources import SOURCES
-from advdiff_jax.data import corruption, held_out, image_corruptions, pixels, record_dataset, sources
+from advdiff_jax.data import corruption, held_out, pixels, sources
 from advdiff_jax.errors import NotPrepared, UserError
 
 log = logging.getLogger(__name__)
 
 DIAGNOSED = 1024  # images of a set that is read on the fly, of which the report has statistics
-
-
-class CorruptionSpec(NamedTuple):
-    """What is known of a name in `config.data.corruptions`.
-
-    Attributes:
-        build: (section `data` of a config, clean examples) -> `corruption.Corruption`.
-        reads: keys of the config that it reads and other corruptions may not.
-        noise_std: section `data` -> the standard deviation of the noise that it adds; None: it adds no Gaussian noise.
-        images_only: it needs examples [H, W, C].
-        mask: section `data` -> draws the mask of the pixels that it leaves; None: it hides none.
-        fills: it fills what the corruption before it has hidden.
-    """
-
-    build: Callable[[ml_collections.ConfigDict, pixels.Examples], corruption.Corruption]
-    reads: tuple[str, ...] = ()
-    noise_std: Callable[[ml_collections.ConfigDict], corruption.NoiseStd] | None = None
-    images_only: bool = False
-    mask: Callable[[ml_collections.ConfigDict], image_corruptions.MaskDraw] | None = None
-    fills: bool = False
-
-
-_FOREIGN = ("data.foreign_source", "data.foreign_path", "data.foreign_tfds_name")
-
-CORRUPTIONS = {
-    "gaussian": CorruptionSpec(
-        lambda c, clean: corruption.gaussian(c.noise_std),
-        reads=("data.noise_std", "data.chance.gaussian"),
-        noise_std=lambda c: corruption.gaussian_std(c.noise_std),
-    ),
-    "gaussian_range": CorruptionSpec(
-        lambda c, clean: corruption.gaussian_range(c.noise_std_min, c.noise_std_max),
-        reads=("data.noise_std_min", "data.noise_std_max", "data.chance.gaussian_range"),
-        noise_std=lambda c: corruption.gaussian_range_std(c.noise_std_min, c.noise_std_max),
-    ),
-    "uniform_outlier": CorruptionSpec(lambda c, clean: corruption.uniform_outlier(), reads=("data.chance.uniform_outlier",)),
-    "foreign_outlier": CorruptionSpec(
-        lambda c, clean: corruption.foreign_outlier(build_foreign(c, clean)),
-        reads=(*_FOREIGN, "data.chance.foreign_outlier"),
-    ),
-    "foreign_patch": CorruptionSpec(
-        lambda c, clean: image_corruptions.foreign_patch(build_foreign(c, clean), c.patch_side),
-        reads=(*_FOREIGN, "data.patch_side", "data.chance.foreign_patch"),
-        images_only=True,
-    ),
-    "poison": CorruptionSpec(
-        lambda c, clean: corruption.poison(_poisoned(c, clean)), reads=("data.poison_file", "data.chance.poison")
-    ),
-    "salt_and_pepper": CorruptionSpec(
-        lambda c, clean: image_corruptions.salt_and_pepper(c.salt_share),
-        reads=("data.salt_share", "data.chance.salt_and_pepper"),
-        images_only=True,
-    ),
-    "missing_pixels": CorruptionSpec(
-        lambda c, clean: image_corruptions.missing_pixels(c.missing_share),
-        reads=("data.missing_share", "data.chance.missing_pixels"),
-        images_only=True,
-        mask=lambda c: image_corruptions.missing_pixels_mask(c.missing_share),
-    ),
-    "missing_block": CorruptionSpec(
-        lambda c, clean: image_corruptions.missing_block(c.block_side),
-        reads=("data.block_side", "data.chance.missing_block"),
-        images_only=True,
-        mask=lambda c: image_corruptions.missing_block_mask(c.block_side),
-    ),
-    "mean_fill": CorruptionSpec(
-        lambda c, clean: image_corruptions.mean_fill(), reads=("data.chance.mean_fill",), images_only=True, fills=True
-    ),
-    "inpaint": CorruptionSpec(
-        lambda c, clean: image_corruptions.inpaint(), reads=("data.chance.inpaint",), images_only=True, fills=True
-    ),
-    "blur": CorruptionSpec(
-        lambda c, clean: image_corruptions.blur(c.blur_std),
-        reads=("data.blur_std", "data.chance.blur"),
-        images_only=True,
-    ),
-    "jpeg": CorruptionSpec(
-        lambda c, clean: image_corruptions.jpeg(c.jpeg_quality),
-        reads=("data.jpeg_quality", "data.chance.jpeg"),
-        images_only=True,
-    ),
-}
 
 
 class Stored(NamedTuple):
@@ -121,7 +40,8 @@ class Data(NamedTuple):
     Attributes:
         source: before any corruption.
         corrupted: the source with its corruption, applied when examples are read.
-        train: the training set, [N, ...]; an array if the source is held in memory, else `corrupted`.
+        train: the training set, [N, ...]; an array if the source is held in memory, else `corrupted`. Of a config with
+            `data.restored_by`, its images restored.
         diagnosed: indices [n] of the examples of which reports have statistics; all of those in memory.
         is_corrupted: whether each of them was chosen for corruption, [n].
         held_out: clean examples of the source that training never sees, [n, ...]; None without `data.held_out`.
@@ -151,7 +71,7 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
             if config.data.held_out:
                 split = held_out.hold_out(source, config.data.held_out, config.data.seed)
         source, kept_out = split.source, split.held_out
-        corruptions = _corruptions(config, source.train)
+        corruptions = build_corruptions(config, source.train)
     except NotPrepared as error:
         raise UserError(f"{error}; prepare it: {prepare_command(config)}") from error
     if len(source.train) < pixels.FEWEST:
@@ -178,7 +98,7 @@ def build_data(config: ml_collections.ConfigDict) -> Data:
     dirty = corrupt(kept_out, first_index=len(corrupted)) if has_versions else None
     diagnosed = pixels.evenly_spaced_indices(len(corrupted), DIAGNOSED if source.on_the_fly else len(corrupted))
     seen = corrupted.read(diagnosed)
-    train = corrupted if source.on_the_fly else seen.x
+    train = build_restored(config, source, corrupted, corrupted if source.on_the_fly else seen.x)
     return Data(source, corrupted, train, diagnosed, seen.is_corrupted, kept_out, dirty, split.labels)
 
 
@@ -188,7 +108,7 @@ def build_noise_std(config: ml_collections.ConfigDict, data: Data) -> Callable[[
     Raises:
         UserError: the corruption of the config is not one kind of Gaussian noise.
     """
-    noise_std = functools.partial(data.corrupted.noise_std, noise_std=_one_noise_std(config))
+    noise_std = functools.partial(data.corrupted.noise_std, noise_std=build_one_noise_std(config))
     if data.source.on_the_fly:
         return noise_std
     return noise_std(np.arange(len(data.corrupted))).__getitem__  # the examples are in memory, and so is their noise
@@ -196,7 +116,7 @@ def build_noise_std(config: ml_collections.ConfigDict, data: Data) -> Callable[[
 
 def least_noise_std(config: ml_collections.ConfigDict) -> float:
     """Returns the smallest standard deviation of the noise in any training example; raises UserError as `build_noise_std`."""
-    return _one_noise_std(config).least if config.data.fraction >= 1.0 else 0.0
+    return build_one_noise_std(config).least if config.data.fraction >= 1.0 else 0.0
 
 
 def known_noise_std(config: ml_collections.ConfigDict) -> float | None:
@@ -204,34 +124,6 @@ def known_noise_std(config: ml_collections.ConfigDict) -> float | None:
     c = config.data
     known = "gaussian" in c.corruptions and c.fraction > 0 and c.chance.gaussian > 0 and c.noise_std > 0
     return float(c.noise_std) if known else None
-
-
-def _one_noise_std(config):
-    specs = lookup_all(CORRUPTIONS, config, "data.corruptions")
-    noise_std = next(iter(specs.values())).noise_std if len(config.data.corruptions) == 1 else None
-    if noise_std is None:
-        known = ", ".join(name for name, spec in CORRUPTIONS.items() if spec.noise_std)
-        raise UserError(
-            f"config.objective={config.objective} reads the noise std of each example, which config.data.corruptions="
-            f"{tuple(config.data.corruptions)} does not have: set one of {known} alone"
-        )
-    with as_user_error("config.data"):
-        return corruption.occasional_std(config.data.chance[config.data.corruptions[0]], noise_std(config.data))
-
-
-def _corruptions(config, clean):
-    chain, hides = [], False
-    for name in config.data.corruptions:
-        spec = find(CORRUPTIONS, name, "data.corruptions")
-        if spec.fills and not hides:
-            hiding = " or ".join(other for other, one in CORRUPTIONS.items() if one.mask)
-            raise UserError(f"config.data.corruptions: {name} fills what {hiding} has hidden: list it right after one of them")
-        hides = spec.mask is not None
-        if spec.images_only and len(clean.shape) != 4:
-            raise UserError(f"config.data.corruptions: {name} needs images, and data.source={config.data.source} has none")
-        with as_user_error("config.data"):
-            chain.append(corruption.occasionally(config.data.chance.get(name, 1.0), spec.build(config.data, clean)))
-    return chain
 
 
 def prepare_command(config: ml_collections.ConfigDict) -> str:
@@ -244,49 +136,5 @@ def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Downloads and prepares what `data.source` (and `data.foreign_source`, if it is used) reads; see `data.prepare`."""
     lookup(SOURCES, config, "data.source").prepare(config.data)
     if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
-        lookup(SOURCES, config, "data.foreign_source").prepare(_foreign_section(config.data))
+        lookup(SOURCES, config, "data.foreign_source").prepare(foreign_section(config.data))
     build_data(config)  # reads it back: damage is reported now
-
-
-def _foreign_section(c):
-    foreign = copy.deepcopy(c)
-    foreign.source, foreign.path, foreign.tfds_name = c.foreign_source, c.foreign_path, c.foreign_tfds_name
-    return foreign
-
-
-def build_foreign(c: ml_collections.ConfigDict, clean: pixels.Examples) -> pixels.Examples:
-    """Loads `foreign_source`; its images are resized to the shape of the clean examples, and made grey or coloured.
-
-    Args:
-        c: section `data` of a config.
-        clean: the examples among which the foreign ones are to stand.
-
-    Raises:
-        UserError: an unknown source, or points beside images.
-    """
-    foreign, shape = _foreign_section(c), clean.shape[1:]
-    if len(shape) == 3:
-        with foreign.ignore_type():  # a side, or (height, width)
-            foreign.size, foreign.channels = shape[:2], shape[2]  # a source that resizes its files does so once
-    others = find(SOURCES, c.foreign_source, "data.foreign_source").load(foreign).train
-    if others.shape[1:] == shape:
-        return others
-    if len(others.shape) != 4 or len(shape) != 3:
-        raise UserError(
-            f"config.data.foreign_source={c.foreign_source!r} has examples of shape {list(others.shape[1:])}, and the data "
-            f"set of {list(shape)}: set a source with examples of the same shape, or images for images"
-        )
-    from advdiff_jax.data.foreign import Fitted  # reads images, which points do not need
-
-    return Fitted(others, shape)
-
-
-def _poisoned(c, clean):
-    if not c.poison_file:
-        raise UserError("config.data.poison_file is empty: write one with --mode=poison, and set its path")
-    poisoned = record_dataset.RecordDataset(c.poison_file)
-    if poisoned.about.get("made_from") != record_dataset.fingerprint(clean):
-        raise UserError(
-            f"config.data.poison_file={c.poison_file} was written for another data set: write it again with --mode=poison"
-        )
-    return poisoned

@@ -15,7 +15,7 @@ from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import SAMPLERS, build_process, build_times
 from advdiff_jax.builders.registry import as_user_error, lookup
-from advdiff_jax.data import pixels
+from advdiff_jax.data import classical, pixels
 from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.evaluation import curves as panels
 from advdiff_jax.evaluation import denoising, figures, lpips, report
@@ -31,7 +31,7 @@ def _denoising(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> D
     if not len(clean):
         return Diagnosis({}, [report.Section("Denoising", text=f"Left out: none of the {whose} is corrupted.")])
     trips = _round_trips(config, inputs, dirty)
-    means = denoising.nl_means(dirty)
+    means = classical.nl_means(dirty)
     perceptual = lpips.lpips(config.evaluation.cache_dir) if min(clean.shape[1:3]) >= lpips.SMALLEST else None
     quality = functools.partial(denoising.quality, clean=clean, perceptual=perceptual)
     rivals = {"dirty": quality(dirty), "nl_means": quality(means)}

@@ -173,7 +173,7 @@ def build_known(config: ml_collections.ConfigDict, data: Data, folder: pathlib.P
             f"config.objective={config.objective}: noise of std {std.max():.3g} is not below the largest noise-to-signal of "
             f"the process, {highest:.3g}: set another config.diffusion.schedule, or a smaller config.data.noise_std"
         )
-    known = Known(std, build_mask(config, data) if has_mask(config) else None)
+    known = Known(std, build_mask(config, data.source, data.corrupted) if has_mask(config) else None)
     if known.is_given(np.arange(len(std))).all():
         raise UserError(
             f"config.objective={config.objective} finds no example with noise: there is nothing to draw; set the variant "

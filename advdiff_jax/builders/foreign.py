@@ -3,7 +3,7 @@
 import ml_collections
 import numpy as np
 
-from advdiff_jax.builders.data import build_foreign
+from advdiff_jax.builders.corruptions import build_foreign
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.features import build_vectors, check_features
 from advdiff_jax.builders.outputs import Output

@@ -8,7 +8,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.diagnosis import Diagnosis, DiagnosticInputs, DiagnosticSpec
 from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import build_process
-from advdiff_jax.data import pixels
+from advdiff_jax.data import classical, pixels
 from advdiff_jax.diffusion.model import Model
 from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import noise_levels, report
@@ -38,7 +38,7 @@ def trusted(shape: tuple[int, ...]) -> str:
 
 def read(config: ml_collections.ConfigDict, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
     """Returns each reading of the noise in images [N, H, W, C]: "wavelet" and "model" -> [N]."""
-    return {"wavelet": noise_levels.by_wavelets(images), "model": read_by_model(config, model, images)}
+    return {"wavelet": classical.by_wavelets(images), "model": read_by_model(config, model, images)}
 
 
 def _noise_levels(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Diagnosis:

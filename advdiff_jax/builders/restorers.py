@@ -17,9 +17,9 @@ from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import OperatorOf, operator_spec, read_kernel
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import find
+from advdiff_jax.data import classical
 from advdiff_jax.diffusion.schedules import bcast
 from advdiff_jax.errors import InvalidArgument, UserError
-from advdiff_jax.evaluation import rivals
 from advdiff_jax.sampling import grids, posterior, steps
 from advdiff_jax.sampling.ambient_dps import ambient_dps
 from advdiff_jax.sampling.final import final_denoise
@@ -251,19 +251,19 @@ RESTORERS = {
         ("noise",),
     ),
     "nl_means": RestorerSpec(
-        _plain(lambda config, problem: rivals.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False
+        _plain(lambda config, problem: classical.nl_means(problem.y)), "non-local means", ("noise",), needs_model=False
     ),
     "wavelet": RestorerSpec(
-        _plain(lambda config, problem: rivals.wavelet(problem.y)), "wavelet shrinkage", ("noise",), needs_model=False
+        _plain(lambda config, problem: classical.wavelet(problem.y)), "wavelet shrinkage", ("noise",), needs_model=False
     ),
     "inpaint": RestorerSpec(
-        _plain(lambda config, problem: rivals.inpaint(problem.y, problem.masks)),
+        _plain(lambda config, problem: classical.inpaint(problem.y, problem.masks)),
         "a biharmonic surface through the known pixels",
         ("mask",),
         needs_model=False,
     ),
     "wiener": RestorerSpec(
-        _plain(lambda config, problem: rivals.wiener(problem.y, read_kernel(config.restore))),
+        _plain(lambda config, problem: classical.wiener(problem.y, read_kernel(config.restore))),
         "a Wiener filter that finds its own regularisation",
         ("blur",),
         needs_model=False,

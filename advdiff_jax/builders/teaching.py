@@ -53,8 +53,8 @@ def build_teaching(config: ml_collections.ConfigDict, data: Data, folder: pathli
     spec = objective_spec(config)
     if not spec.by_level:
         noise_std = build_noise_std(config, data) if spec.needs_noise_std else None
-        mask = build_mask(config, data) if spec.needs_mask(config) else None
-        return Teaching(noise_std, mask=mask, bank=mask_bank(mask, data) if spec.gives_mask else None)
+        mask = build_mask(config, data.source, data.corrupted) if spec.needs_mask(config) else None
+        return Teaching(noise_std, mask=mask, bank=mask_bank(mask, len(data.corrupted)) if spec.gives_mask else None)
     found = build_levels(config, data, folder)
     pairs = build_pairs(config, build_process(config).schedule, found, spec.by_level == "clean")
     return Teaching(taught(config, found).__getitem__ if spec.by_level == "above" else None, pairs, levels=found)

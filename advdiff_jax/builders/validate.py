@@ -13,8 +13,9 @@ import ml_collections
 
 from advdiff_jax import workdir
 from advdiff_jax.builders import attack, em, foreign, pretrained, purify
+from advdiff_jax.builders.corruptions import CORRUPTIONS
 from advdiff_jax.builders.criteria import CRITERIA, HUBER_SCHEDULES
-from advdiff_jax.builders.data import CORRUPTIONS, STORAGES
+from advdiff_jax.builders.data import STORAGES
 from advdiff_jax.builders.diagnostics import DIAGNOSTICS
 from advdiff_jax.builders.experiment import DOWN_BLOCKS, DTYPES, LEARNING_RATES, NETWORKS, RESAMPLING, UP_BLOCKS
 from advdiff_jax.builders.features import FEATURES, fall_back
@@ -26,6 +27,7 @@ from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RA
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
 from advdiff_jax.builders.registry import find, get
+from advdiff_jax.builders.restored import RESTORED
 from advdiff_jax.builders.restorers import RESTORERS
 from advdiff_jax.builders.sources import MASKS, SOURCES, SUBSPACE_DISTRIBUTIONS
 from advdiff_jax.builders.steps import affordable_steps, build_step_schedule
@@ -55,6 +57,7 @@ CHOICES: dict[str, dict[Any, Any]] = {
     "data.mask": MASKS,
     "data.subspace_distribution": SUBSPACE_DISTRIBUTIONS,
     "data.corruptions": CORRUPTIONS,
+    "data.restored_by": RESTORED,
     "data.storage": STORAGES,
     "poison.ball": BALLS,
     "restore.operator": OPERATORS,

@@ -21,6 +21,7 @@ def describe_data(config: ml_collections.ConfigDict, train: Examples) -> str:
     kind = "images" if len(train.shape) == 4 else "points"
     shape = " x ".join(map(str, train.shape[1:]))
     dirt = f"{c.fraction:.0%} of them are corrupted ({_corruptions(c)}), and no model is given which" if c.fraction else "clean"
+    dirt += "" if c.restored_by == "none" else f"; all restored by {c.restored_by} before training"
     return f"{' '.join(filter(None, [c.source, name]))}: {len(train):,} {kind} of {shape}, {np.dtype(train.dtype)}; {dirt}"
 
 

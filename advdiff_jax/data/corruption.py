@@ -1,8 +1,8 @@
 """Corruption of the training set: a fraction of the examples is corrupted once; the model knows neither which nor how much.
 
 The corruption of an example is a function of (seed, example index) alone: it is the same in every epoch, on every host and
-after a resume. A corruption is a function `(rng, x, index) -> x` of one example; `builders.data.CORRUPTIONS` gives it a name
-for configs. Values are in the data's units: images live in [-1, 1], so std 0.2 is a tenth of the range.
+after a resume. A corruption is a function `(rng, x, index) -> x` of one example; `builders.corruptions` gives it a name for
+configs. Values are in the data's units: images live in [-1, 1], so std 0.2 is a tenth of the range.
 
 A training set is stored as float32 or as uint8. Floats (points, the digits, `data.storage="float"`) are neither clipped nor
 rounded. Images of uint8 are, as in a real corrupted set: after the last corruption they are clipped to [-1, 1] and rounded to

@@ -72,36 +72,6 @@ def missing_block(side: float) -> Corruption:
     return _hide(missing_block_mask(side))
 
 
-def mean_fill() -> Corruption:
-    """Gives the pixels that `missing_pixels` or `missing_block` has hidden the mean of the others in each channel."""
-
-    def fill(rng, x, index=0):
-        known = _known(x)
-        return np.where(known, x, np.mean(x, axis=(0, 1), where=known)) if known.any() else x
-
-    return fill
-
-
-def inpaint() -> Corruption:
-    """Fills the pixels that `missing_pixels` or `missing_block` has hidden by `inpainted`."""
-    return lambda rng, x, index=0: inpainted(x, _known(x)[..., 0])
-
-
-def inpainted(x: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fills the unknown pixels of an image [H, W, C] with a smooth surface (scikit-image, biharmonic); `known` is [H, W].
-
-    An image of which nothing is known stays as it is.
-    """
-    from skimage.restoration import inpaint_biharmonic
-
-    return inpaint_biharmonic(x, ~known, channel_axis=-1).astype(x.dtype) if known.any() and not known.all() else x
-
-
-def _known(x):
-    """Finds what was not hidden, [H, W, 1]: not exactly mid-grey, as no value of 8 bits is, and hardly one with noise."""
-    return np.any(x != 0.0, axis=-1, keepdims=True)
-
-
 def foreign_patch(others: Examples, side: float) -> Corruption:
     """Fills the square that `missing_block_mask` hides with that part of a uniform draw from another data set.
 

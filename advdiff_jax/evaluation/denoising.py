@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from advdiff_jax import rng
 from advdiff_jax.diffusion.schedules import Schedule
-from advdiff_jax.evaluation import figures, noise_levels
+from advdiff_jax.evaluation import figures
 
 WINDOW = 7  # pixels: side of the window of SSIM, scikit-image's default
 WIDTH = 2.0  # of the range of images, [-1, 1]
@@ -42,21 +42,6 @@ def round_trip(
     """
     noise_keys, step_keys = rng.split(keys, 2)
     return solve(denoise, step_keys, schedule.alpha(t) * y + schedule.sigma(t) * rng.normal(noise_keys, y))
-
-
-def nl_means(y: np.ndarray) -> np.ndarray:
-    """Applies scikit-image's non-local means to images [N, H, W, C], at the noise level that wavelets estimate in each.
-
-    The filter strength is 0.8 times that level, scikit-image's advice for its fast mode.
-    """
-    from skimage.restoration import denoise_nl_means  # a second of every start
-
-    levels = noise_levels.by_wavelets(y)
-    settings = {"patch_size": 5, "patch_distance": 6, "channel_axis": -1}
-    # It drops the axis of a single channel.
-    return np.stack(
-        [denoise_nl_means(x, h=0.8 * s, sigma=s, **settings).reshape(x.shape) for x, s in zip(y, levels, strict=True)]
-    ).astype(y.dtype)
 
 
 def quality(images: np.ndarray, clean: np.ndarray, perceptual: Callable | None = None) -> dict[str, float]:

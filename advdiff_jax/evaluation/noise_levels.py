@@ -27,13 +27,6 @@ SMALLEST = 16  # pixels: shorter side of the images that wavelets read well
 COLOURS = ("#1f77b4", "#ff7f0e")
 
 
-def by_wavelets(images: np.ndarray) -> np.ndarray:
-    """Estimates the standard deviation of the noise in images [N, H, W, C] by wavelets, averaged over channels: [N]."""
-    from skimage.restoration import estimate_sigma  # a second of every start
-
-    return np.array([estimate_sigma(one, average_sigmas=True, channel_axis=-1) for one in images])
-
-
 def explained(schedule: Schedule, denoise: Callable, keys: jax.Array, y: jax.Array, level: float, draws: int) -> jax.Array:
     """Computes the share q of the noise variance that a model explains in each example, [B].
 

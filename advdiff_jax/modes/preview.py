@@ -30,13 +30,15 @@ MEANING = {
 def describe(config: ml_collections.ConfigDict, data: Data) -> str:
     """Says in one line what the training set is."""
     kinds = ", ".join(config.data.corruptions)
+    by = config.data.restored_by
+    restored = "" if by == "none" else f"; all are restored by {by} first"
     apart = f"; {len(data.held_out):,} examples are held out" if data.held_out is not None else ""
-    return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}{apart}"
+    return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}{restored}{apart}"
 
 
 def statistics(data: Data) -> dict[str, float]:
     """Computes `corruption.statistics` of the diagnosed examples."""
-    clean, dirty = (pixels.to_float(examples[data.diagnosed]) for examples in (data.source.train, data.train))
+    clean, dirty = (pixels.to_float(examples[data.diagnosed]) for examples in (data.source.train, data.corrupted))
     return corruption.statistics(clean, dirty, data.is_corrupted)
 
 

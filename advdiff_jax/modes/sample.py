@@ -72,7 +72,9 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
     found = levels.measured(config, data, folder)
-    masks = mask_bank(build_mask(config, data), data) if objective_spec(config).gives_mask else None
+    masks = None
+    if objective_spec(config).gives_mask:
+        masks = mask_bank(build_mask(config, data.source, data.corrupted), len(data.corrupted))
     experiment = build_experiment(found, data.train.shape[1:], masks)
     if fresh:
         check_same(config)

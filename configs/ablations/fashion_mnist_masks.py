@@ -6,7 +6,6 @@ A row takes about six minutes of one core.
 from configs import fashion_mnist
 from configs.ablations.common import list_of_runs
 
-HIDDEN = ("gaussian", "missing_pixels")
 STEPS = 1500  # of a method that costs as much as plain denoising; the others get as many network evaluations in training
 
 
@@ -18,7 +17,7 @@ def get_config():
     base.data.fraction = 1.0
     base.data.noise_std = 0.05
     base.data.missing_share = 0.4
-    base.data.corruptions = HIDDEN
+    base.data.corruptions = ("gaussian", "missing_pixels")
     base.network.base_channels = 16
     base.network.channel_mults = (1, 2)
     base.network.attention_resolutions = ()
@@ -30,8 +29,8 @@ def get_config():
     runs = {
         # nothing; the pixels are filled in before training
         "ddpm, mid-grey": {"variant": "ddpm"},
-        "ddpm, mean of the others": {"variant": "ddpm", "data": {"corruptions": (*HIDDEN, "mean_fill")}},
-        "ddpm, inpainted": {"variant": "ddpm", "data": {"corruptions": (*HIDDEN, "inpaint")}},
+        "ddpm, mean of the others": {"variant": "ddpm", "data": {"restored_by": "mean_fill"}},
+        "ddpm, inpainted": {"variant": "ddpm", "data": {"restored_by": "inpaint"}},
         # the mask of each example
         "ambient_mask": {"variant": "ambient_mask"},
         # the mask, and the std of the noise

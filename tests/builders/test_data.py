@@ -78,10 +78,7 @@ def test_a_missing_data_set_names_the_command_that_prepares_it(tmp_path):
     ("overrides", "message"),
     [
         ({"flip": True}, r"config\.data\.flip=True mirrors images, and data\.source=plane3d has none: set False"),
-        (
-            {"corruptions": ("gaussian", "inpaint")},
-            r"inpaint fills what missing_pixels or missing_block has hidden: list it right after one of them",
-        ),
+        ({"restored_by": "wavelet"}, r"restored_by=wavelet restores images, and data\.source=plane3d has none: set none"),
         ({"corruptions": ("jpeg",)}, r"config\.data\.corruptions: jpeg needs images, and data\.source=plane3d has none"),
         ({"corruptions": ("rain",)}, r"config\.data\.corruptions='rain' is unknown"),
         (

@@ -33,7 +33,7 @@ def masked(*corruptions, **chance):
 def test_the_mask_of_a_corruption_is_replayed(config):
     """Noise hides no pixel, so the pixels that are 0 after it are the hidden ones; a block before it is under the noise."""
     data = build_data(config)
-    mask = build_mask(config, data)(ALL)
+    mask = build_mask(config, data.source, data.corrupted)(ALL)
     assert (mask.shape, mask.dtype) == ((1797, 8, 8, 1), bool)
     assert mask[~data.is_corrupted].all()
     if config.data.corruptions[0] == "gaussian":
@@ -53,10 +53,10 @@ def test_a_batch_has_the_masks_of_its_images_mirrored_with_them():
     config = masked("gaussian", "missing_pixels")
     config.data.fraction = 1.0
     data = build_data(config)
-    source = BatchSource(data.train, 64, seed=0, flip=True, mask=build_mask(config, data))
+    source = BatchSource(data.train, 64, seed=0, flip=True, mask=build_mask(config, data.source, data.corrupted))
     batch = source[3]
     np.testing.assert_array_equal(batch["examples"] == 0.0, ~batch["mask"])
-    assert np.any(batch["mask"] != build_mask(config, data)(source.indices(3)))  # some are mirrored
+    assert np.any(batch["mask"] != build_mask(config, data.source, data.corrupted)(source.indices(3)))  # some are mirrored
 
 
 def test_data_without_masks_and_corruptions_that_mix_pixels_are_refused():
@@ -64,10 +64,10 @@ def test_data_without_masks_and_corruptions_that_mix_pixels_are_refused():
     assert not has_mask(masked("gaussian"))
     config = masked("gaussian")
     with pytest.raises(UserError, match=r"reads the mask .*\('gaussian',\) does not have: add missing_pixels or missing_block"):
-        build_mask(config, build_data(config))
+        build_mask(config, *build_data(config)[:2])
     config = masked("missing_pixels", "blur")
     with pytest.raises(UserError, match=r"Gaussian noise alone: leave blur out of config\.data\.corruptions"):
-        build_mask(config, build_data(config))
+        build_mask(config, *build_data(config)[:2])
 
 
 def test_each_sample_draws_a_mask_of_the_data_and_hides_a_tenth_more():

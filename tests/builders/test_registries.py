@@ -5,7 +5,7 @@ import re
 import pytest
 
 from advdiff_jax import modes, workdir
-from advdiff_jax.builders.data import CORRUPTIONS
+from advdiff_jax.builders.corruptions import CORRUPTIONS
 from advdiff_jax.builders.validate import CHOICES
 from advdiff_jax.data.records import ON_BAD
 from advdiff_jax.sampling.steps import VARIANCES

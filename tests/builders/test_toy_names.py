@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from advdiff_jax.builders import closed_form
-from advdiff_jax.builders.data import CORRUPTIONS, CorruptionSpec, build_data
+from advdiff_jax.builders.corruptions import CORRUPTIONS, CorruptionSpec
+from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.metrics import METRICS, MetricSpec
 from advdiff_jax.builders.objectives import OBJECTIVES, ObjectiveSpec, build_denoising
 from advdiff_jax.builders.outputs import Output

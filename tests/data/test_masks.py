@@ -26,7 +26,7 @@ def config_of(path, mask, size=SIDE, source="folder", **data):
 
 def masks_of(config):
     data = build_data(config)
-    mask = build_mask(config, data)
+    mask = build_mask(config, data.source, data.corrupted)
     return data, mask(np.arange(len(data.train)))[..., 0]
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advdiff_jax.data import photos
+from advdiff_jax.data import classical, photos
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion import schedules
 from advdiff_jax.evaluation import denoising
@@ -61,6 +61,6 @@ def test_psnr_is_its_definition_and_ssim_falls_with_noise():
 def test_non_local_means_remove_noise(channels):
     clean = to_float(photos.photo_crops(6, 0, 32))[..., :channels]
     dirty = clean + 0.2 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
-    means = denoising.nl_means(dirty)
+    means = classical.nl_means(dirty)
     assert (means.shape, means.dtype) == (clean.shape, clean.dtype)
     assert denoising.quality(means, clean)["psnr"] > denoising.quality(dirty, clean)["psnr"] + 2.0

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from advdiff_jax.data import photos
+from advdiff_jax.data import classical, photos
 from advdiff_jax.data.pixels import to_float
 from advdiff_jax.diffusion import schedules
 from advdiff_jax.evaluation import noise_levels
@@ -18,8 +18,8 @@ def test_wavelets_find_the_noise_of_each_image(channels):
     smooth = np.repeat(np.linspace(-1, 1, 32)[:, None], 32, axis=1)[None, ..., None].repeat(channels, axis=3)
     stds = np.array([0.02, 0.05, 0.1, 0.2] * 5)
     noisy = smooth + stds[:, None, None, None] * RNG.standard_normal((20, 32, 32, channels))
-    np.testing.assert_allclose(noise_levels.by_wavelets(noisy), stds, rtol=0.35)
-    assert np.mean(noise_levels.by_wavelets(noisy) / stds) == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_allclose(classical.by_wavelets(noisy), stds, rtol=0.35)
+    assert np.mean(classical.by_wavelets(noisy) / stds) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("std", [0.1, 0.2, 0.4])
@@ -45,7 +45,7 @@ def test_a_share_outside_its_range_has_a_level():
 def test_photographs_are_read_with_their_texture():
     clean = to_float(photos.photo_crops(200, 0, 32))
     noisy = clean + 0.2 * RNG.standard_normal(clean.shape)
-    found = [float(np.median(noise_levels.by_wavelets(images))) for images in (clean, noisy)]
+    found = [float(np.median(classical.by_wavelets(images))) for images in (clean, noisy)]
     assert found[0] < 0.05
     assert found[1] == pytest.approx(0.2, rel=0.05)
 

@@ -1,0 +1,74 @@
+"""Config -> what a user does to dirty images before training: the registry of `data.restored_by`."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from advdiff_jax.builders.masks import build_mask
+from advdiff_jax.builders.registry import lookup
+from advdiff_jax.data import classical, corruption, pixels
+from advdiff_jax.data.sources import Source
+from advdiff_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+IN_MEMORY = 2**31  # bytes of images that are restored once; more are restored at each visit
+ROUND = 1000  # images
+
+
+class RestoredSpec(NamedTuple):
+    """What is known of a name of `config.data.restored_by`.
+
+    Attributes:
+        restore: (images [n, H, W, C] of floats, masks [n, H, W, 1], or None if it takes none) -> images; None: as they came.
+        fills: it fills what the masks of the data hide.
+        reads: keys of the config that it reads and others may not.
+    """
+
+    restore: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None
+    fills: bool = False
+    reads: tuple[str, ...] = ()
+
+
+RESTORED = {
+    "none": RestoredSpec(None),
+    "nl_means": RestoredSpec(lambda images, masks: classical.nl_means(images)),
+    "wavelet": RestoredSpec(lambda images, masks: classical.wavelet(images)),
+    "mean_fill": RestoredSpec(classical.mean_fill, fills=True),
+    "inpaint": RestoredSpec(classical.inpaint, fills=True),
+}
+
+
+def build_restored(
+    config: ml_collections.ConfigDict, source: Source, corrupted: corruption.CorruptedDataset, train: pixels.Examples
+) -> pixels.Examples:
+    """Returns the training set with each image restored by `data.restored_by`, clean ones too: nobody knows which they are.
+
+    Args:
+        config: reads `data`.
+        source: of the data.
+        corrupted: the source with its corruption, whose masks are known.
+        train: the training set as it came.
+
+    Raises:
+        UserError: examples are no images, or see `build_mask`.
+    """
+    spec, by = lookup(RESTORED, config, "data.restored_by"), f"config.data.restored_by={config.data.restored_by}"
+    if spec.restore is None:
+        return train
+    if len(train.shape) != 4:
+        raise UserError(f"{by} restores images, and data.source={config.data.source} has none: set none")
+    mask = build_mask(config, source, corrupted, by) if spec.fills else lambda indices: None
+    restored = classical.Restored(train, lambda images, indices: spec.restore(images, mask(indices)))
+    count = len(train)
+    if np.prod(train.shape) * train.dtype.itemsize > IN_MEMORY:
+        log.warning("%s: %s images are too many to keep, and are restored at each visit", by, f"{count:,}")
+        return restored
+    start = time.monotonic()
+    found = np.concatenate([restored[np.arange(i, min(i + ROUND, count))] for i in range(0, count, ROUND)])
+    log.info("%s: %s images, in %.0f s", by, f"{count:,}", time.monotonic() - start)
+    return found
