@@ -66,3 +66,53 @@ def list_of_runs(
         config.runs[label] = config.runs[of].copy_and_resolve_references()
         config.runs[label].update(changes)
     return config
+
+
+# What a method is told -> label -> overrides: the rows of a ladder, in its order.
+TOLD = {
+    "nothing": {
+        "ddpm": {"variant": "ddpm"},
+        "ddpm, non-local means first": {"variant": "ddpm", "data": {"restored_by": "nl_means"}},
+        "ddpm, wavelets first": {"variant": "ddpm", "data": {"restored_by": "wavelet"}},
+        "robust_adv": {"variant": "robust_adv"},
+        "robust_fast": {"variant": "robust_fast"},
+        "pseudo_huber": {"variant": "pseudo_huber"},
+        "discard_blind": {"variant": "discard_blind"},
+        "discard_blind_adv": {"variant": "discard_blind_adv"},
+        "ambient_blind": {"variant": "ambient_blind"},
+        "ambient_blind_adv": {"variant": "ambient_blind_adv"},
+    },
+    "the noise of each example": {"ambient_oracle": {"variant": "ambient_oracle"}},
+    "clean data": {"clean data": {"variant": "ddpm", "data": {"fraction": 0.0}}},
+}
+IMAGES_ONLY = ("ddpm, non-local means first", "ddpm, wavelets first")
+NEEDS_CLEAN = ("discard_blind", "discard_blind_adv", "clean data")  # with no clean example nothing is left to train on
+FINAL_STEPS = {  # rows that train nothing: label -> keys of the sampling
+    "ddpm, final step": {"final_denoise": "measured"},
+    "ddpm, own final step": {"final_denoise": "measured", "final_own": True},
+    "ddpm, final step, told": {},  # takes data.noise_std
+}
+
+
+def ladder(settings: dict, base: ml_collections.ConfigDict, left_out: tuple = ()) -> dict[str, dict]:
+    """Builds the rows of a ladder: every method in every setting, and the final step on ddpm.
+
+    Args:
+        settings: label -> keys of the data.
+        base: the config under every run.
+        left_out: labels of methods that do not fit these data.
+
+    Returns:
+        `runs` and `evaluations` of `list_of_runs`.
+    """
+    runs, evaluations = {}, {}
+    for setting, data in settings.items():
+        skipped = {*left_out, *(NEEDS_CLEAN if data.get("fraction", base.data.fraction) == 1.0 else ())}
+        for methods in TOLD.values():
+            for label, overrides in methods.items():
+                if label not in skipped:
+                    runs[f"{setting}/{label}"] = {**overrides, "data": data | overrides.get("data", {})}
+        told = {"final_denoise": data.get("noise_std", base.data.noise_std)}
+        for label, sampling in FINAL_STEPS.items():
+            evaluations[f"{setting}/{label}"] = {"of": f"{setting}/ddpm", "sampling": sampling or told}
+    return {"runs": runs, "evaluations": evaluations}

@@ -210,7 +210,9 @@ def test_samples_are_clipped(method):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_expands_and_builds(name):
     config = importlib.import_module(f"configs.ablations.{name}").get_config()
+    larger = 256 / config.base.train.batch_size
     config.base.train.batch_size = 256  # of which eight devices can make groups of 32
+    config.base.train.budget_evaluations = round(larger * config.base.train.budget_evaluations)  # of as many steps
     runs = expand(config)
     assert len(runs) == len(config.runs) * len(config.seeds)
     assert len({run.config.to_json_best_effort() for run in runs}) == len(runs)

@@ -1,0 +1,29 @@
+"""The oblique plane in twelve noise settings: methods by what they are given, at equal network evaluations."""
+
+from configs import plane3d
+from configs.ablations.common import IMAGES_ONLY, TOLD, ladder, list_of_runs
+from configs.ablations.plane3d_baselines import equal_evaluations
+
+SETTINGS = {
+    f"p{round(100 * fraction)}_s{round(100 * std):02d}": {"fraction": fraction, "noise_std": std}
+    for fraction in (0.3, 0.6, 0.9)
+    for std in (0.05, 0.1, 0.2, 0.4)
+}
+
+
+def get_config():
+    base = equal_evaluations(plane3d.get_config())
+    rows = ladder(SETTINGS, base, left_out=(*IMAGES_ONLY, *TOLD["clean data"]))
+    rows["runs"] |= TOLD["clean data"]  # the same in every setting
+    return list_of_runs(
+        name="plane3d_ladder",
+        summary=(
+            "Points of an oblique plane in R^3. pP_sS: P % of them carry noise "
+            "of std S / 100. Rows are ordered by what a method is given: nothing, the noise of each point, clean points."
+        ),
+        base=base,
+        **rows,
+        seeds=(0, 1, 2),
+        metrics=("off_plane_rms", "spread_ratio", "w2", "w2_floor", "network_evaluations", "train_seconds"),
+        figures=("grid",),
+    )
