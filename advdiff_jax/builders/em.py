@@ -54,7 +54,7 @@ class EStepSpec(NamedTuple):
 
     Attributes:
         build: (config, process, shape of an example) -> draw(predict, keys [B], measurement) -> examples [B, ...].
-        evaluations: (config, steps of the sampler's grid) -> network evaluations per example: forward 1, backward to the
+        evaluations: (config, steps of its sampler's grid) -> network evaluations per example: forward 1, backward to the
             input 1.
         reads: keys of the config that it reads and other names may not.
         takes_masks: whether A may hide pixels.
@@ -100,8 +100,6 @@ def _from_level(rule, config, process, shape):
     return draw
 
 
-_OWN_LEVEL = ("em.steps", "sampling.rho")
-
 E_STEPS = {
     "moments": EStepSpec(
         _moments,
@@ -111,10 +109,12 @@ E_STEPS = {
     ),
     "dps": EStepSpec(_dps, evaluations=lambda config, n: 2 * n, reads=("em.zeta", "sampling.grid"), takes_masks=True),
     "sde": EStepSpec(
-        functools.partial(_from_level, steps.ancestral), evaluations=lambda config, n: config.em.steps, reads=_OWN_LEVEL
+        functools.partial(_from_level, steps.ancestral), evaluations=lambda config, n: config.em.steps, reads=("sampling.rho",)
     ),
     "ode": EStepSpec(
-        functools.partial(_from_level, steps.dpm_solver_2m), evaluations=lambda config, n: config.em.steps, reads=_OWN_LEVEL
+        functools.partial(_from_level, steps.dpm_solver_2m),
+        evaluations=lambda config, n: config.em.steps,
+        reads=("sampling.rho",),
     ),
 }
 
@@ -206,6 +206,7 @@ class EStep(NamedTuple):
 
 def build_e_step(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> EStep:
     """Builds the E-step for examples of this shape; raises UserError as `build_sampler`."""
-    process, spec = build_process(config), lookup(E_STEPS, config, "em.e_step")
-    steps_of_grid = len(build_times(config, process.schedule)) - 1
-    return EStep(spec.build(config, process, shape), spec.evaluations(config, steps_of_grid))
+    own, process, spec = config.copy_and_resolve_references(), build_process(config), lookup(E_STEPS, config, "em.e_step")
+    own.sampling.steps = config.em.steps
+    steps_of_grid = len(build_times(own, process.schedule)) - 1
+    return EStep(spec.build(own, process, shape), spec.evaluations(own, steps_of_grid))

@@ -198,7 +198,7 @@ def _penalty_cost(config):
 
 _CLEAN = ("noise.file", "noise.again", "noise.again_share")
 _LEVELS = (*_CLEAN, "noise.margin", "noise.without_clean")
-_EM = ("criterion", "em.laps", "em.e_step", "em.start")
+_EM = ("criterion", "em.laps", "em.e_step", "em.start", "em.steps")
 _STRENGTH = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "start_step", "warmup_steps", "lazy_interval"))
 _ROBUST = (*_STRENGTH, "criterion", "robust.perturbation", "robust.group_size")
 _ON_TOP = tuple(f"robust.{key}" for key in ("radius", "ball", "weight", "warmup_steps", "perturbation", "group_size"))
