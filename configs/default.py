@@ -392,8 +392,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # dirty (a model of the data as they are: trained first, or that of init_from) | clean (trained on the clean examples alone)
     # | gaussian (fitted, without a network)
     em.start = "dirty"  # one of these: the first model
-    # of a draw; sde, ode: from an example's noise level to 0, moments, dps: from pure noise; n of sde lose 3 / n of the variance
-    em.steps = 50  # steps
+    # sde, ode: from the noise level of an example to 0, moments, dps: from pure noise; n of sde lose 3 / n of the variance
+    em.steps = 50  # steps of a draw
     em.cg_steps = 1  # e_step moments: iterations of conjugate gradients; 1 in DiEM on CIFAR-10
     em.zeta = 1.0  # e_step dps: length of the gradient step, VP state units; no source fixes it, so try several
     em.gaussian_steps = 100  # start gaussian: laps of its fit
