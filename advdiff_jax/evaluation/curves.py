@@ -4,6 +4,7 @@ The file holds {"panels": [panel, ...]}, each {"title", "xlabel", "ylabel", "xsc
 label to {"x": [...], "y": [...]}, with "low" and "high" where there is a band. All values are finite.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class Panel(NamedTuple):
 
 
 STYLES = ("-", "--", ":", "-.")
+PANEL, HANDLE, CHARACTER = 5.0, 0.7, 0.07  # inches: widths of a panel, and of a legend's line and of its letters
 
 
 def as_json(panels: Sequence[Panel]) -> dict:
@@ -51,15 +53,27 @@ def _plain(panel):
 
 
 def draw(panels: Sequence[Panel], columns: int = 3) -> Figure:
-    """Draws the panels side by side, `columns` in a row, each with its own legend below."""
+    """Draws the panels side by side, `columns` in a row; below one legend, or one for each panel if their lines differ."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(7.0, 5.0 * columns), 4.6 * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(7.0, PANEL * columns), 4.6 * rows), dpi=100, layout="constrained")
     for axes in (grid := figure.subplots(rows, columns, squeeze=False).ravel())[len(panels) :]:
         axes.set_axis_off()
     for axes, panel in zip(grid, panels, strict=False):
         _draw_panel(axes, panel)
+    if len({tuple(panel.series) for panel in panels}) == 1:
+        _legend(figure, *grid[0].get_legend_handles_labels(), figure.get_figwidth(), loc="outside lower center")
+    else:
+        for axes in grid[: len(panels)]:
+            _legend(axes, *axes.get_legend_handles_labels(), PANEL, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
+
+
+def _legend(owner, handles, labels, inches, **where):
+    """Draws a legend in as many columns as its labels leave room for, and breaks labels that are too long for one."""
+    labels = [textwrap.fill(label, int((inches - HANDLE) / CHARACTER)) for label in labels]
+    longest = max((len(line) for label in labels for line in label.splitlines()), default=1)
+    owner.legend(handles, labels, fontsize=8, ncols=max(1, int(inches / (HANDLE + CHARACTER * longest))), **where)
 
 
 def tick_plainly(axis: Axis) -> None:
@@ -83,4 +97,3 @@ def _draw_panel(axes, panel):
         if scale == "log":
             tick_plainly(axis)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
