@@ -53,7 +53,8 @@ def list_of_runs(
         except UserError as error:
             raise UserError(f"run {label!r}: {error}") from error
         config.runs[label] = config.variants[label].copy_and_resolve_references()
-        config.runs[label].update({**overrides, "variant": config.variants[label].variant})
+        with config.runs[label].ignore_type():  # the base has the types; a variant may set a word where a run sets a number
+            config.runs[label].update({**overrides, "variant": config.variants[label].variant})
     for label, overrides in (evaluations or {}).items():
         of, changes = overrides.get("of"), {key: value for key, value in overrides.items() if key != "of"}
         if of not in runs or label in runs or not {*changes} <= {"sampling", "evaluation"}:
@@ -64,7 +65,8 @@ def list_of_runs(
         config.evaluations[label] = of
         config.variants[label] = config.variants[of].copy_and_resolve_references()
         config.runs[label] = config.runs[of].copy_and_resolve_references()
-        config.runs[label].update(changes)
+        with config.runs[label].ignore_type():
+            config.runs[label].update(changes)
     return config
 
 

@@ -90,6 +90,21 @@ def again():
     return list_of_runs("x", "", plane3d.get_config(), {"a": {"variant": "ddpm"}}, (0, 1), ("w2",), evaluations=evaluations)
 
 
+def test_a_number_takes_the_place_of_a_word_that_a_variant_sets():
+    variant = {"variant": "ambient_blind"}  # its final step is "learnt"
+    evaluations = {"own": {"of": "b", "sampling": {"final_denoise": 0.2}}}
+    config = list_of_runs(
+        name="words",
+        summary="",
+        base=plane3d.get_config(),
+        runs={"a": variant | {"sampling": {"final_denoise": 0.1}}, "b": variant},
+        evaluations=evaluations,
+        seeds=(0,),
+        metrics=("w2",),
+    )
+    assert [run.config.sampling.final_denoise for run in expand(config)] == [0.1, "learnt", 0.2]
+
+
 def test_an_evaluation_of_a_run_trains_nothing(tmp_path, monkeypatch):
     done = []
 
