@@ -20,7 +20,7 @@ from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2  # version of config.json: 1 has no `schema`, and the old names below
+SCHEMA = 3  # version of config.json: 1 has no `schema`, and the old names below; up to 2 0 was what "learnt" is today
 
 # Names of earlier versions, by what they are called now: keys, sections, values of a key, and prefixes in results.json.
 OLD_KEYS = {
@@ -38,8 +38,10 @@ OLD_VALUES = {
 }
 OLD_RESULTS = {"overfitting_": "inner_"}
 
-# What runs of an objective did before a key was, where its value of today is another.
-BEFORE_KEYS = {"ambient_blind": {"noise.without_clean": "lowest"}}
+# Objectives that learn by level: what their runs did before they had a choice, and what 0 meant to them.
+BY_LEVEL = ("ambient_blind", "ambient_equivariance")
+BEFORE_KEYS = {"noise.without_clean": "lowest"}
+LEARNT = {"sampling.final_denoise": "learnt"}
 
 # Sections in which an evaluation may differ from its run: how samples are drawn, and how they and the model are judged.
 EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify", "anomaly")
@@ -110,7 +112,7 @@ def is_trained(workdir: pathlib.Path) -> bool:
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the flat config of a run under today's names.
+    """Returns the flat config of a run under today's names and values.
 
     Raises:
         UserError: it is not JSON, or of a later version.
@@ -124,7 +126,9 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     if schema > SCHEMA:
         raise UserError(f"{path} has schema={schema}, and this version reads up to {SCHEMA}: update advdiff_jax")
     flat = _renamed(flatten(stored)) if schema == 1 else flatten(stored)
-    return BEFORE_KEYS.get(flat.get("objective"), {}) | flat
+    if schema < 3 and flat.get("objective") in BY_LEVEL:
+        flat = BEFORE_KEYS | flat | ({} if flat.get("sampling.final_denoise") else LEARNT)
+    return flat
 
 
 def _renamed(flat):
@@ -142,14 +146,15 @@ def _renamed(flat):
 
 
 def run_config(path: pathlib.Path, defaults: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config of a run; a key that its file lacks takes the value in `defaults`.
+    """Returns the config of a run; a key that `read_config` does not find takes the value in `defaults`.
 
     Raises:
         UserError, OSError: see `read_config`.
     """
     config, known = defaults.copy_and_resolve_references(), flatten(defaults)
     values = {key: value for key, value in read_config(path).items() if key in known}
-    config.update_from_flattened_dict({key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    with config.ignore_type():  # a key may hold a word or a number
+        config.update_from_flattened_dict({key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
     return config
 
 
@@ -173,8 +178,8 @@ def claim(
     """Creates the run directory of a config, or checks that it holds a run of the same config.
 
     Args:
-        config: the resolved config. Its HOST_KEYS may differ from the run's; a key that the run's file lacks is new since,
-            and takes the value here.
+        config: the resolved config. Its HOST_KEYS may differ from the run's; a key that `read_config` does not find is new
+            since, and takes the value here.
         workdir: created, with `config.json` in it, unless it is there.
         evaluate_only: the run must exist, and may differ in `sampling.*` and `evaluation.*`; results of a different
             setting go to `workdir/evaluations/KEY=VALUE,...`, so that those of the run's own setting stay.

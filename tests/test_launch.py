@@ -41,7 +41,7 @@ def test_a_run_writes_what_the_design_says(finished):
     assert all("loss" in line and "steps/s" in line and "s left" in line for line in lines)
 
     config = json.loads((workdir / "config.json").read_text())
-    assert (config["variant"], config["train"]["steps"], config["schema"]) == ("robust_ran", 60, 2)
+    assert (config["variant"], config["train"]["steps"], config["schema"]) == ("robust_ran", 60, 3)
     assert config["robust"]["bias_max"] == config["robust"]["bias_min"] == 8 / 255  # references are resolved
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]

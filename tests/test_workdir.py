@@ -54,8 +54,12 @@ def test_a_run_from_before_a_key_keeps_what_it_did(tmp_path):
     for variant, did in (("ambient_blind", "lowest"), ("discard_blind", "final")):
         stored = json.loads(config_of(variant=variant).to_json_best_effort())
         del stored["noise"]["without_clean"]
-        path = write(tmp_path / variant, {"schema": workdir.SCHEMA, **stored})
+        path = write(tmp_path / variant, {"schema": 2, **stored})
         assert workdir.run_config(path, config_of(variant=variant)).noise.without_clean == did
+    stored = json.loads(config_of(variant="ambient_blind", **{"sampling.final_denoise": 0.0}).to_json_best_effort())
+    for schema, means in ((2, "learnt"), (workdir.SCHEMA, 0.0)):  # 0 was the step that is due, and is none
+        path = write(tmp_path / str(schema), {"schema": schema, **stored})
+        assert workdir.run_config(path, config_of(variant="ambient_blind")).sampling.final_denoise == means
     with pytest.raises(UserError, match=r"noise\.without_clean \('lowest' there, 'final' here\)"):
         workdir.claim(config_of(variant="ambient_blind"), tmp_path / "ambient_blind", evaluate_only=True)
 
@@ -116,14 +120,14 @@ def test_a_config_of_today_is_not_renamed_and_one_of_tomorrow_is_refused(tmp_pat
     config = config_of()
     workdir.claim(config, tmp_path, evaluate_only=False)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["schema"] == workdir.SCHEMA == 2
+    assert stored["schema"] == workdir.SCHEMA == 3
     assert workdir.read_config(tmp_path / "config.json") == workdir.flatten(config)
-    write(tmp_path, stored | {"schema": 3})
+    write(tmp_path, stored | {"schema": 4})
     for read in (
         lambda: workdir.read_config(tmp_path / "config.json"),
         lambda: workdir.claim(config, tmp_path, evaluate_only=True),
     ):
-        with pytest.raises(UserError, match=r"config\.json has schema=3, and this version reads up to 2: update advdiff_jax"):
+        with pytest.raises(UserError, match=r"config\.json has schema=4, and this version reads up to 3: update advdiff_jax"):
             read()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON .*: name another workdir, or restore the file"):

@@ -120,9 +120,11 @@ def least_noise_std(config: ml_collections.ConfigDict) -> float:
 
 
 def known_noise_std(config: ml_collections.ConfigDict) -> float | None:
-    """Returns the standard deviation of the `gaussian` noise in the training set; None where the config adds none."""
+    """Returns the standard deviation of the `gaussian` noise in the training set; None where it has none, as added."""
     c = config.data
-    known = "gaussian" in c.corruptions and c.fraction > 0 and c.chance.gaussian > 0 and c.noise_std > 0
+    known = (
+        c.restored_by == "none" and "gaussian" in c.corruptions and c.fraction > 0 and c.chance.gaussian > 0 and c.noise_std > 0
+    )
     return float(c.noise_std) if known else None
 
 

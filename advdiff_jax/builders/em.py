@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import rng
-from advdiff_jax.builders import levels, noise_file
+from advdiff_jax.builders import levels
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.masks import build_mask, has_mask
 from advdiff_jax.builders.objectives import objective_spec
@@ -128,7 +128,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     spec, c = objective_spec(config), config.em
     if not spec.em:
         return
-    if config.sampling.final_denoise not in (0.0, noise_file.LEARNT):
+    if config.sampling.final_denoise:
         raise UserError(
             f"config.sampling.final_denoise={config.sampling.final_denoise!r} cleans samples of a model of noisy data, and "
             f"config.objective={config.objective} trains on clean draws: set 0"
@@ -146,6 +146,16 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.em.e_step='moments' needs a sampler with a grid, which config.sampling.method={config.sampling.method!r} "
             "lacks: set ddpm"
         )
+    if "sampling.grid" in lookup(E_STEPS, config, "em.e_step").reads or c.e_step == "moments":
+        if config.sampling.grid == "respaced":
+            raise UserError(
+                f"config.sampling.grid='respaced' fixes the number of steps, and config.em.e_step={c.e_step!r} takes "
+                "config.em.steps: set uniform"
+            )
+        try:
+            build_times(_with_own_steps(config), build_process(config).schedule)
+        except UserError as error:
+            raise UserError(f"config.em.steps={c.steps}: {error}") from error
     if c.start == "clean" and spec.em == "guess":
         raise UserError(
             f"config.em.start='clean' needs examples without noise, and config.objective={config.objective} assumes noise in "
@@ -204,9 +214,15 @@ class EStep(NamedTuple):
     evaluations: int
 
 
+def _with_own_steps(config):
+    """The config of the E-step's sampler."""
+    own = config.copy_and_resolve_references()
+    own.sampling.steps = config.em.steps
+    return own
+
+
 def build_e_step(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> EStep:
     """Builds the E-step for examples of this shape; raises UserError as `build_sampler`."""
-    own, process, spec = config.copy_and_resolve_references(), build_process(config), lookup(E_STEPS, config, "em.e_step")
-    own.sampling.steps = config.em.steps
+    own, process, spec = _with_own_steps(config), build_process(config), lookup(E_STEPS, config, "em.e_step")
     steps_of_grid = len(build_times(own, process.schedule)) - 1
     return EStep(spec.build(own, process, shape), spec.evaluations(own, steps_of_grid))

@@ -1,7 +1,6 @@
 """Config -> what a user does to dirty images before training: the registry of `data.restored_by`."""
 
 import logging
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ from advdiff_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 2**31  # bytes of images that are restored once; more are restored at each visit
-ROUND = 1000  # images
+IN_MEMORY = 2**31  # bytes of restored images that are kept
+SMALLEST = 16  # pixels: shorter side of the images that wavelets read well
 
 
 class RestoredSpec(NamedTuple):
@@ -25,13 +24,18 @@ class RestoredSpec(NamedTuple):
 
     Attributes:
         restore: (images [n, H, W, C] of floats, masks [n, H, W, 1], or None if it takes none) -> images; None: as they came.
-        fills: it fills what the masks of the data hide.
+        fills: it fills what the masks of the data hide; else it filters all pixels.
         reads: keys of the config that it reads and others may not.
     """
 
     restore: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None
     fills: bool = False
     reads: tuple[str, ...] = ()
+
+    @property
+    def filters(self) -> bool:
+        """Whether known pixels change, and with them their noise."""
+        return self.restore is not None and not self.fills
 
 
 RESTORED = {
@@ -62,13 +66,10 @@ def build_restored(
         return train
     if len(train.shape) != 4:
         raise UserError(f"{by} restores images, and data.source={config.data.source} has none: set none")
+    if not spec.fills and min(train.shape[1:3]) < SMALLEST:
+        log.warning("%s: wavelets hardly read the noise of images below %d pixels, and content is lost", by, SMALLEST)
     mask = build_mask(config, source, corrupted, by) if spec.fills else lambda indices: None
-    restored = classical.Restored(train, lambda images, indices: spec.restore(images, mask(indices)))
-    count = len(train)
-    if np.prod(train.shape) * train.dtype.itemsize > IN_MEMORY:
-        log.warning("%s: %s images are too many to keep, and are restored at each visit", by, f"{count:,}")
-        return restored
-    start = time.monotonic()
-    found = np.concatenate([restored[np.arange(i, min(i + ROUND, count))] for i in range(0, count, ROUND)])
-    log.info("%s: %s images, in %.0f s", by, f"{count:,}", time.monotonic() - start)
-    return found
+    keep = np.prod(train.shape) * train.dtype.itemsize <= IN_MEMORY
+    when = "first visit" if keep else "every visit, because there are too many to keep"
+    log.info("%s: each of %s images is restored at its %s", by, f"{len(train):,}", when)
+    return classical.Restored(train, lambda images, indices: spec.restore(images, mask(indices)), keep)

@@ -26,7 +26,7 @@ from advdiff_jax.builders.operators import OPERATORS
 from advdiff_jax.builders.penalty import ATTACK_LOSSES, BALLS, PERTURBATIONS, RADII, TARGET_SHIFTS, WEIGHTS
 from advdiff_jax.builders.process import GRIDS, PREDICTIONS, SAMPLERS, SCHEDULES, TIME_INPUTS
 from advdiff_jax.builders.ranges import check_ranges
-from advdiff_jax.builders.registry import find, get
+from advdiff_jax.builders.registry import find, get, lookup
 from advdiff_jax.builders.restored import RESTORED
 from advdiff_jax.builders.restorers import RESTORERS
 from advdiff_jax.builders.sources import MASKS, SOURCES, SUBSPACE_DISTRIBUTIONS
@@ -125,6 +125,7 @@ def resolve(
     _check_ascent(config)
     _check_averages(config)
     em.check(config)
+    _check_restored(config)
     return config.lock()
 
 
@@ -252,6 +253,15 @@ def _check_averages(config):
     if chosen and chosen not in decays:
         raise UserError(
             f"config.sampling.ema_decay={chosen:g} is not an average of this run: set one of {', '.join(map(str, decays))}"
+        )
+
+
+def _check_restored(config):
+    spec, by = objective_spec(config), config.data.restored_by
+    if lookup(RESTORED, config, "data.restored_by").filters and (spec.needs_noise_std or "baselines.guess" in spec.reads):
+        raise UserError(
+            f"config.objective={config.objective} is given the std of the noise, which config.data.restored_by={by!r} changes: "
+            "set none"
         )
 
 

@@ -1,5 +1,8 @@
 """Restoration without a model: what a user would try first. Mostly scikit-image; images are [N, H, W, C] in [-1, 1]."""
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 
 from advdiff_jax.data.pixels import Examples, as_stored, to_float
@@ -7,11 +10,20 @@ from advdiff_jax.data.pixels import Examples, as_stored, to_float
 NOTHING = 1e-4  # std of noise that is none; non-local means divide by it
 
 
-def by_wavelets(images: np.ndarray) -> np.ndarray:
-    """Estimates the standard deviation of the noise in images by wavelets, averaged over channels: [N]; 0 in one colour."""
+def _of_channel(x):
+    """The standard deviation of the noise in one channel [H, W], by wavelets; 0 where it has no detail at all."""
     from skimage.restoration import estimate_sigma  # a second of every start
 
-    return np.array([estimate_sigma(one, average_sigmas=True, channel_axis=-1) if np.ptp(one) else 0.0 for one in images])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a mean over no coefficient
+        return np.nan_to_num(estimate_sigma(x)) if np.ptp(x) else 0.0
+
+
+def by_wavelets(images: np.ndarray) -> np.ndarray:
+    """Estimates the standard deviation of the noise in images by wavelets: [N]; the mean over channels that vary."""
+    found = np.array([[_of_channel(one[..., i]) for i in range(one.shape[-1])] for one in images])
+    varying = np.array([np.ptp(one, axis=(0, 1)) > 0.0 for one in images])
+    return np.sum(found * varying, axis=1) / np.maximum(1, np.sum(varying, axis=1))
 
 
 def nl_means(y: np.ndarray) -> np.ndarray:
@@ -31,11 +43,17 @@ def nl_means(y: np.ndarray) -> np.ndarray:
 
 
 def wavelet(y: np.ndarray) -> np.ndarray:
-    """Shrinks wavelet coefficients (BayesShrink), at the noise level that `estimate_sigma` finds in each image."""
+    """Shrinks wavelet coefficients (BayesShrink), at the noise level that wavelets estimate in each channel of an image.
+
+    A channel without noise stays as it is: the threshold of BayesShrink is not defined there.
+    """
     from skimage.restoration import denoise_wavelet  # a second of every start
 
-    settings = {"method": "BayesShrink", "mode": "soft", "rescale_sigma": True, "channel_axis": -1}
-    return np.stack([denoise_wavelet(x, **settings).reshape(x.shape) if np.ptp(x) else x for x in y]).astype(y.dtype)
+    def shrunk(x):
+        std = _of_channel(x)
+        return denoise_wavelet(x, sigma=std, method="BayesShrink", mode="soft", rescale_sigma=True) if std > NOTHING else x
+
+    return np.stack([np.stack([shrunk(x[..., i]) for i in range(x.shape[-1])], axis=-1) for x in y]).astype(y.dtype)
 
 
 def wiener(y: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -75,19 +93,30 @@ def inpaint(y: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 class Restored:
-    """A data set (see `pixels`) of images that are restored when they are read, and stored as before.
+    """A data set (see `pixels`) of images that are restored when they are first read, and stored as before.
 
     Args:
         examples: images as they came, [N, H, W, C].
         restore: (images [n, H, W, C] of floats, their indices [n]) -> images.
+        keep: restored images stay in memory; else each visit restores them again.
     """
 
-    def __init__(self, examples: Examples, restore):
+    def __init__(self, examples: Examples, restore: Callable[[np.ndarray, np.ndarray], np.ndarray], keep: bool):
         self._examples, self._restore = examples, restore
         self.shape, self.dtype = examples.shape, examples.dtype
+        self._kept = np.empty(self.shape, self.dtype) if keep else None
+        self._is_kept = np.zeros(len(examples), bool)
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        if self._kept is None:
+            return self._restored(indices)
+        if len(new := np.unique(indices[~self._is_kept[indices]])):
+            self._kept[new] = self._restored(new)
+            self._is_kept[new] = True  # last: other threads read what is marked
+        return self._kept[indices]
+
+    def _restored(self, indices):
         return as_stored(self._restore(to_float(self._examples[indices]), indices), self.dtype)

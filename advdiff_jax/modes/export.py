@@ -122,7 +122,7 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
         step: of the checkpoint.
     """
     std, path = known_noise_std(config), out / "results.json"
-    dirt = preview.describe(config, data) + (f" of standard deviation {std:g}, images in [-1, 1]" if std else "")
+    dirt = preview.describe(config, data) + (f"; the noise has standard deviation {std:g}, images in [-1, 1]" if std else "")
     name = config.data.tfds_name if config.data.source == "tfds" else config.data.source
     start = f", from {pathlib.Path(config.init_from).name}" if config.init_from else ""
     trained = f"{step:,} steps of {config.train.batch_size} examples" if step else "not at all"

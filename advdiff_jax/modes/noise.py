@@ -183,7 +183,7 @@ def _truth(config, data: Data, found, readings):
         return []
     rows = data.diagnosed
     try:
-        std = build_noise_std(config, data)(rows)
+        std = build_noise_std(config, data)(rows) if config.data.restored_by == "none" else None
     except UserError:  # another corruption than noise has no std
         std = None
     seen = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from advdiff_jax import workdir
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.data import corruption, pixels
+from advdiff_jax.data.classical import Restored
 from advdiff_jax.evaluation import figures, report
 from advdiff_jax.training import parallel
 
@@ -31,14 +32,15 @@ def describe(config: ml_collections.ConfigDict, data: Data) -> str:
     """Says in one line what the training set is."""
     kinds = ", ".join(config.data.corruptions)
     by = config.data.restored_by
-    restored = "" if by == "none" else f"; all are restored by {by} first"
+    restored = "" if by == "none" else f"; all are restored by {by} before training"
     apart = f"; {len(data.held_out):,} examples are held out" if data.held_out is not None else ""
     return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}{restored}{apart}"
 
 
 def statistics(data: Data) -> dict[str, float]:
     """Computes `corruption.statistics` of the diagnosed examples."""
-    clean, dirty = (pixels.to_float(examples[data.diagnosed]) for examples in (data.source.train, data.corrupted))
+    sets = data.source.train, data.corrupted if isinstance(data.train, Restored) else data.train
+    clean, dirty = (pixels.to_float(examples[data.diagnosed]) for examples in sets)
     return corruption.statistics(clean, dirty, data.is_corrupted)
 
 

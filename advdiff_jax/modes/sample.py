@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import workdir
-from advdiff_jax.builders import levels
+from advdiff_jax.builders import levels, noise_file
 from advdiff_jax.builders.data import Data, build_data
 from advdiff_jax.builders.experiment import Experiment, build_experiment, sampling_params
 from advdiff_jax.builders.masks import build_mask, mask_bank
@@ -72,6 +72,8 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
     data = build_data(config)
     found = levels.measured(config, data, folder)
+    if found.sampling.final_denoise == noise_file.LEARNT and objective_spec(config).by_level:
+        log.warning("no final step: what the model has learnt of the noise is in the noise.npz of its run, which is not here")
     masks = None
     if objective_spec(config).gives_mask:
         masks = mask_bank(build_mask(config, data.source, data.corrupted), len(data.corrupted))

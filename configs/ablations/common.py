@@ -70,8 +70,8 @@ def list_of_runs(
     return config
 
 
-# What a method is told -> label -> overrides: the rows of a ladder, in its order.
-TOLD = {
+# What a method is given -> label -> overrides: the rows of a ladder, in its order.
+GIVEN = {
     "nothing": {
         "ddpm": {"variant": "ddpm"},
         "ddpm, non-local means first": {"variant": "ddpm", "data": {"restored_by": "nl_means"}},
@@ -92,7 +92,7 @@ NEEDS_CLEAN = ("discard_blind", "discard_blind_adv", "clean data")  # with no cl
 FINAL_STEPS = {  # rows that train nothing: label -> keys of the sampling
     "ddpm, final step": {"final_denoise": "measured"},
     "ddpm, own final step": {"final_denoise": "measured", "final_own": True},
-    "ddpm, final step, told": {},  # takes data.noise_std
+    "ddpm, final step at the given std": {},  # takes data.noise_std
 }
 
 
@@ -109,12 +109,12 @@ def ladder(settings: dict, base: ml_collections.ConfigDict, left_out: tuple = ()
     """
     runs, evaluations = {}, {}
     for setting, data in settings.items():
-        skipped = {*left_out, *(NEEDS_CLEAN if data.get("fraction", base.data.fraction) == 1.0 else ())}
-        for methods in TOLD.values():
+        skipped = {*left_out, *(NEEDS_CLEAN if data.get("fraction", base.data.fraction) >= 1.0 else ())}
+        for methods in GIVEN.values():
             for label, overrides in methods.items():
                 if label not in skipped:
                     runs[f"{setting}/{label}"] = {**overrides, "data": data | overrides.get("data", {})}
-        told = {"final_denoise": data.get("noise_std", base.data.noise_std)}
+        given = {"final_denoise": data.get("noise_std", base.data.noise_std)}
         for label, sampling in FINAL_STEPS.items():
-            evaluations[f"{setting}/{label}"] = {"of": f"{setting}/ddpm", "sampling": sampling or told}
+            evaluations[f"{setting}/{label}"] = {"of": f"{setting}/ddpm", "sampling": sampling or given}
     return {"runs": runs, "evaluations": evaluations}

@@ -16,7 +16,7 @@ METRICS = (
 
 
 def small():
-    """10,000 images without a clean one, 5,000 held out, and a network for two CPU cores."""
+    """Sets 10,000 images without a clean one, 5,000 that are held out, and a network for two CPU cores."""
     base = fashion_mnist.get_config()
     base.data.size = 28
     base.data.pad = False

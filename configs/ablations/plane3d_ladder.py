@@ -1,7 +1,7 @@
 """The oblique plane in twelve noise settings: methods by what they are given, at equal network evaluations."""
 
 from configs import plane3d
-from configs.ablations.common import IMAGES_ONLY, TOLD, ladder, list_of_runs
+from configs.ablations.common import GIVEN, IMAGES_ONLY, ladder, list_of_runs
 from configs.ablations.plane3d_baselines import equal_evaluations
 
 SETTINGS = {
@@ -13,8 +13,8 @@ SETTINGS = {
 
 def get_config():
     base = equal_evaluations(plane3d.get_config())
-    rows = ladder(SETTINGS, base, left_out=(*IMAGES_ONLY, *TOLD["clean data"]))
-    rows["runs"] |= TOLD["clean data"]  # the same in every setting
+    rows = ladder(SETTINGS, base, left_out=(*IMAGES_ONLY, *GIVEN["clean data"]))
+    rows["runs"] |= GIVEN["clean data"]  # the same in every setting
     return list_of_runs(
         name="plane3d_ladder",
         summary=(

@@ -80,6 +80,12 @@ def test_a_masked_example_without_noise_has_something_to_draw(tmp_path):
     ("variant", "overrides", "message"),
     [
         ("em", {"em.start": "clean"}, r"config\.em\.start='clean' needs examples without noise"),
+        ("em", {"em.e_step": "moments", "em.steps": 5000}, r"config\.em\.steps=5000: config\.sampling: num_steps=5000"),
+        (
+            "em",
+            {"em.e_step": "dps", "sampling.grid": "respaced"},
+            r"config\.em\.e_step='dps' takes config\.em\.steps: set uniform",
+        ),
         (
             "em",
             {"sampling.final_denoise": 0.1},

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from advdiff_jax.builders.experiment import build_experiment, build_optimizer
-from advdiff_jax.builders.objectives import OBJECTIVES, build_denoising
+from advdiff_jax.builders.objectives import OBJECTIVES, build_denoising, build_objective, build_variance_loss
 from advdiff_jax.builders.process import build_process
 from advdiff_jax.builders.steps import build_step_schedule, evaluations, measured_steps
 from advdiff_jax.builders.validate import resolve
@@ -89,6 +89,21 @@ def test_evaluations_of_a_run_that_is_not_finished():
 def test_the_step_schedule_of_an_objective(variant, schedule):
     found = build_step_schedule(config_of(variant, **{"robust.start_step": 0.2, "robust.lazy_interval": 5}), 100)
     assert (found.total, found.start, found.interval) == schedule
+
+
+@pytest.mark.parametrize(("variant", "factor"), [("robust_adv", 5.0), ("discard_blind_adv", 1.0)])
+def test_a_penalty_is_scaled_by_the_interval_that_it_reads(variant, factor):
+    """That of `*_blind_adv` is in every step."""
+
+    def penalty(interval):
+        config = config_of(variant, **{"robust.weight": "paper", "robust.group_size": 1, "robust.lazy_interval": interval})
+        process = build_process(config)
+        objective = build_objective(config, process, build_variance_loss(config, process), 0.1)
+        keys, x0 = jax.random.split(jax.random.key(0), 64), jax.random.normal(jax.random.key(1), (64, 3))
+        return objective(lambda x, t: jnp.tanh(x), keys, x0, jnp.full(64, 0.5))[1]["penalty"]
+
+    assert penalty(1).min() > 0.0
+    np.testing.assert_allclose(penalty(5), factor * penalty(1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.masks import build_mask
+from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data import classical, pixels, sources
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import preview
@@ -33,7 +34,12 @@ def test_gaps_are_filled_from_what_is_left():
 def test_noise_is_removed_and_an_image_without_noise_stays(restore):
     y = RAMP + 0.1 * np.random.default_rng(0).standard_normal(RAMP.shape).astype(np.float32)
     assert np.std(restore(y) - RAMP) < 0.7 * 0.1
-    np.testing.assert_array_equal(restore(0.0 * RAMP - 1.0), -1.0)  # of one colour
+    edge, white = np.where(RAMP < 0.0, np.float32(-1.0), np.float32(1.0)), np.ones_like(RAMP)
+    for clean in (white, edge, RAMP):
+        np.testing.assert_allclose(restore(clean), clean, atol=0.02)
+    one_channel = np.concatenate([y[..., :1], white[..., :1]], axis=-1)  # which is read alone
+    assert np.std(restore(one_channel)[..., 0] - RAMP[..., 0]) < 0.8 * 0.1
+    np.testing.assert_array_equal(restore(one_channel)[..., 1], 1.0)
 
 
 def of_digits(by, *corruptions, storage="uint8", fraction=0.5):
@@ -48,29 +54,51 @@ def test_each_training_image_is_restored_as_it_is_stored_and_nothing_else_is(sto
     caplog.set_level("INFO")
     config, plain = (of_digits(by, "missing_pixels", storage=storage) for by in ("mean_fill", "none"))
     data, before = build_data(config), build_data(plain)
-    assert "config.data.restored_by=mean_fill: 1,797 images" in caplog.text
+    assert "config.data.restored_by=mean_fill: each of 1,797 images is restored at its first visit" in caplog.text
     mask = build_mask(plain, before.source, before.corrupted)(np.arange(1797))
     wanted = classical.mean_fill(pixels.to_float(before.train), mask)
-    np.testing.assert_array_equal(data.train, pixels.as_stored(wanted, before.train.dtype))
-    assert np.any(data.train != before.train)
-    np.testing.assert_array_equal(data.train[~data.is_corrupted], before.train[~data.is_corrupted])
+    found = data.train[np.arange(1797)]
+    np.testing.assert_array_equal(found, pixels.as_stored(wanted, before.train.dtype))
+    assert np.any(found != before.train)
+    np.testing.assert_array_equal(found[~data.is_corrupted], before.train[~data.is_corrupted])
     assert preview.statistics(data) == preview.statistics(before)  # of the corruption alone
-    assert "; all are restored by mean_fill first" in preview.describe(config, data)
+    assert "; all are restored by mean_fill before training" in preview.describe(config, data)
 
 
 def test_an_image_that_is_clean_is_restored_too():
     data = build_data(of_digits("wavelet", "gaussian"))
-    assert np.any(data.train[~data.is_corrupted] != data.source.train[~data.is_corrupted])
+    clean = np.flatnonzero(~data.is_corrupted)
+    assert np.any(data.train[clean] != data.source.train[clean])
 
 
-def test_a_large_set_is_restored_at_each_visit(monkeypatch, caplog):
-    in_memory = build_data(of_digits("inpaint", "missing_block")).train
+@pytest.mark.parametrize(("keep", "visited"), [(True, [3, 5, 7, 4]), (False, [5, 3, 5, 7, 5, 4, 3])])
+def test_an_image_is_restored_once_if_it_is_kept(keep, visited):
+    images, seen = np.arange(8, dtype=np.uint8)[:, None, None, None], []
+
+    def restore(x, indices):
+        seen.extend(indices)
+        return -x
+
+    restored = classical.Restored(images, restore, keep)
+    for rows in ([5, 3, 5, 7], [5, 4, 3]):
+        np.testing.assert_array_equal(restored[np.array(rows)].ravel(), 255 - np.array(rows))
+    assert seen == visited
+    assert (restored.shape, restored.dtype, len(restored)) == ((8, 1, 1, 1), np.uint8, 8)
+
+
+def test_a_large_set_is_restored_at_each_visit_and_small_images_are_warned_of(monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr("advdiff_jax.builders.restored.IN_MEMORY", 1000)
-    at_each_visit = build_data(of_digits("inpaint", "missing_block")).train
-    assert "1,797 images are too many to keep, and are restored at each visit" in caplog.text
-    rows = np.array([5, 3, 1700])
-    np.testing.assert_array_equal(at_each_visit[rows], in_memory[rows])
-    assert at_each_visit.dtype == np.uint8
+    build_data(of_digits("wavelet", "gaussian"))
+    assert "restored at its every visit, because there are too many to keep" in caplog.text
+    assert "wavelets hardly read the noise of images below 16 pixels" in caplog.text
+
+
+def test_a_method_that_is_given_the_std_does_not_get_images_with_another():
+    config = of_digits("wavelet", "gaussian")
+    config.objective = "ambient_oracle"
+    with pytest.raises(UserError, match=r"is given the std of the noise, which config\.data\.restored_by='wavelet' changes"):
+        resolve(config)
 
 
 def test_filling_needs_masks():

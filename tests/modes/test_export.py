@@ -107,7 +107,7 @@ def test_the_model_card_says_what_the_model_is(source, tmp_path):
         "## Metrics, n = 16 samples",
     ):
         assert line in text.splitlines()
-    assert "of 32 training examples corrupted by gaussian of standard deviation 0.2, images in [-1, 1]." in text
+    assert "of 32 training examples corrupted by gaussian; the noise has standard deviation 0.2, images in [-1, 1]." in text
     assert "train_seconds" not in text
     assert "| `nn_distance_ratio` | 0.9375 | distance to the nearest" in text
 
