@@ -34,7 +34,8 @@ MEANING = {
     "relative_error": "error of one example's std, as planted noise shows it",
     "true_clean_share": "share of the examples that this config left clean",
     "auc": "chance that a corrupted example reads noisier than a clean one, ties as half",
-    "auc_atypical": "the same by how far the model's readings are from most examples'; below 0.5 where clean ones are few",
+    "auc_harder": "chance that the model denoises a corrupted example worse than a clean one; below 0.5: it is easier",
+    "auc_atypical": "that its readings are farther from those of most examples; below 0.5 where clean ones are few",
     "clean_called_noisy": "share of the clean examples that are called noisy",
     "noisy_called_clean": "share of the corrupted examples that are called clean",
     "std_over_truth": "median of measured over true std, in corrupted examples",
@@ -189,6 +190,8 @@ def _truth(config, data: Data, found, readings):
     seen = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])
     numbers = {"examples": len(rows), **compared(seen, data.is_corrupted, std)}
     if readings and 0 < np.sum(data.is_corrupted) < len(rows):
+        harder = np.mean(np.log(np.maximum(readings.of_examples, 1e-6)), axis=1)
+        numbers["auc_harder"] = foreign.area(harder[rows], data.is_corrupted)
         distance = foreign.atypicality(readings.of_examples.T**2)
         numbers["auc_atypical"] = foreign.area(distance[rows], data.is_corrupted)
     text = "This config corrupts the data itself. The measurement does not see these numbers."

@@ -94,5 +94,6 @@ def test_the_final_step_removes_what_was_measured_and_the_model_of_a_run_reads_t
     np.testing.assert_array_equal(*found)
     page = noise.run(given, tmp_path).read_text()
     assert f"the model of {tmp_path} reads the noise too" in caplog.text
+    assert "auc_harder" in page
     assert "auc_atypical" in page
     assert page.count("data:image/png") == 6
