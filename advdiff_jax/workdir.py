@@ -47,7 +47,7 @@ LEARNT = {"sampling.final_denoise": "learnt"}
 EVALUATION_SECTIONS = ("sampling", "evaluation", "classifier", "purify", "certify", "anomaly")
 
 # Sections that no run reads, but a mode that shows data or finished runs.
-OF_A_MODE = ("poison.", "compare.", "restore.")
+OF_A_MODE = ("poison.", "compare.", "restore.", "noise.atypical_share")
 
 # How a host reads its data and fits a step in its memory, and when a run gives up: it may go on with other values.
 HOST_KEYS = (

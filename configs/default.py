@@ -382,6 +382,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # by the data, and by the model as trained until then: in small images it sees what the data alone do not tell
     noise.again = 0.5  # *_blind, *_blind_adv: share of the steps after which the noise is measured again; 0: never
     noise.again_share = 0.05  # of the run's network evaluations that this may take; a run that is too short does without
+    noise.atypical_share = 0.05  # --mode=noise with a model: share of the most atypical examples, which atypical.npz leaves out
 
     # --- em: laps of drawing a clean training set and training on it, for em and em_blind; see docs/neighbours.md ----------
     config.em = em = ml_collections.ConfigDict()

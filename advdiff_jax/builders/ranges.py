@@ -140,6 +140,7 @@ RANGES = {
     "noise.margin": "[1.05, inf)",
     "noise.again": "[0, 1)",
     "noise.again_share": _AMOUNT,
+    "noise.atypical_share": "[0, 1)",
     "train.steps": _COUNT,
     "train.budget_evaluations": _INDEX,
     "train.batch_size": _COUNT,

@@ -52,7 +52,10 @@ MODES = {
         reads=("evaluation.features", "evaluation.features_batch"),
     ),
     "noise": ModeSpec(
-        "measures the noise of every training example, given the data alone", output="noise", needs_network=False
+        "measures the noise of every training example, given the data alone",
+        output="noise",
+        needs_network=False,
+        reads=("noise.atypical_share",),
     ),
     "restore": ModeSpec(
         "restores dirty images by the model of a run: posterior mean and draws",

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -24,6 +25,7 @@ from advdiff_jax.training.checkpoint import has_checkpoint
 log = logging.getLogger(__name__)
 
 SHOWN = 32  # examples in a picture
+ATYPICAL = "atypical.npz"  # beside noise.npz: the same, and the most atypical examples teach nothing
 QUANTILES = {"std": 0.5, "std_low": 0.05, "std_high": 0.95}
 MEANING = {
     "examples": "training examples that are described",
@@ -64,21 +66,52 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     readings = reader and model_reading.read_all(reader, data.train)
     with as_user_error("config.data"):
         found = measure.measure(data.train, config.seed, readings)
+    seen = readings and as_seen(readings.of_examples)
     measure.save(out / noise_file.FILE, found)
-    words = levels.describe(found)
+    words, use = levels.describe(found), f"Train by these levels: --config.noise.file={out / noise_file.FILE}."
     log.info("%s", words)
+    if seen:
+        left_out = foreign.named(seen.distance, config.noise.atypical_share)
+        measure.save(out / ATYPICAL, without(found, left_out))
+        use += (
+            f" With --config.noise.file={out / ATYPICAL} the {np.sum(left_out):,} most atypical examples teach nothing too "
+            f"(config.noise.atypical_share={config.noise.atypical_share:g}): look at them first."
+        )
     _draw(found).savefig(out / "levels.png")
     sections = [
         report.Section("What was found", table=report.numbers_table(summary(found), MEANING.__getitem__)),
         report.Section("Levels", images=[report.image(out / "levels.png", _CAPTION, wide=True)]),
         *_shown(data, found, out),
-        *(_atypical(data, readings.of_examples, out) if readings else []),
-        *_truth(config, data, found, readings),
-        report.Section("Use it", f"Train by these levels: --config.noise.file={out / noise_file.FILE}"),
+        *(_atypical(data, seen, out) if seen else []),
+        *_truth(config, data, found, seen),
+        report.Section("Use it", use),
     ]
     title, summary_words = f"{config.name}: the noise of each example", f"{words[0].upper()}{words[1:]}."
     report.write_report(out / "report.html", title, summary_words, sections)
     return out / "report.html"
+
+
+class Seen(NamedTuple):
+    """How a model sees N examples.
+
+    Attributes:
+        harder: mean logarithm of its errors, [N].
+        distance: from most examples, see `foreign.atypicality`, [N].
+    """
+
+    harder: np.ndarray
+    distance: np.ndarray
+
+
+def as_seen(readings: np.ndarray) -> Seen:
+    """Summarises the readings [N, levels] of a model."""
+    return Seen(np.mean(np.log(np.maximum(readings, 1e-6)), axis=1), foreign.atypicality(readings.T**2))
+
+
+def without(found: NoiseLevels, left_out: np.ndarray) -> NoiseLevels:
+    """Returns levels by which the examples `left_out` [N] teach nothing."""
+    words = f"{found.words}; {np.sum(left_out):,} atypical examples teach nothing"
+    return found._replace(std=np.where(left_out, np.inf, found.std), is_clean=found.is_clean & ~left_out, words=words)
 
 
 def _reader(config, data, folder):
@@ -159,12 +192,11 @@ def _shown(data, found, out):
     return [report.Section("Examples", images=images)]
 
 
-def _atypical(data, readings, out):
+def _atypical(data, seen, out):
     """Pictures of the examples that the model finds harder, or easier, than the rest, at all levels together."""
     if len(data.train.shape) != 4:
         return []
-    distance, logs = foreign.atypicality(readings.T**2), np.log(readings)
-    is_harder = np.mean(logs - np.median(logs, axis=0), axis=1) > 0.0
+    is_harder = seen.harder > np.median(seen.harder)
     captions = {
         "harder": "Harder for the model than the rest: noise, and images of another kind.",
         "easier": "Easier: blurred, or simpler than the rest.",
@@ -172,14 +204,14 @@ def _atypical(data, readings, out):
     images = []
     for name, members in {"harder": is_harder, "easier": ~is_harder}.items():
         rows = np.flatnonzero(members)
-        rows = rows[np.argsort(-distance[rows], kind="stable")[:SHOWN]]
+        rows = rows[np.argsort(-seen.distance[rows], kind="stable")[:SHOWN]]
         shown = pixels.to_float(data.train[rows])
         figures.show(shown, shown, None, SHOWN).savefig(out / f"{name}.png")
         images.append(report.image(out / f"{name}.png", captions[name]))
     return [report.Section("The most atypical examples, as the model sees them", images=images)]
 
 
-def _truth(config, data: Data, found, readings):
+def _truth(config, data: Data, found, seen):
     if not config.data.corruptions or config.data.fraction == 0.0:
         return []
     rows = data.diagnosed
@@ -187,12 +219,10 @@ def _truth(config, data: Data, found, readings):
         std = build_noise_std(config, data)(rows) if config.data.restored_by == "none" else None
     except UserError:  # another corruption than noise has no std
         std = None
-    seen = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])
-    numbers = {"examples": len(rows), **compared(seen, data.is_corrupted, std)}
-    if readings and 0 < np.sum(data.is_corrupted) < len(rows):
-        harder = np.mean(np.log(np.maximum(readings.of_examples, 1e-6)), axis=1)
-        numbers["auc_harder"] = foreign.area(harder[rows], data.is_corrupted)
-        distance = foreign.atypicality(readings.of_examples.T**2)
-        numbers["auc_atypical"] = foreign.area(distance[rows], data.is_corrupted)
+    part = found._replace(std=found.std[rows], is_clean=found.is_clean[rows], reading=found.reading[rows])
+    numbers = {"examples": len(rows), **compared(part, data.is_corrupted, std)}
+    if seen and 0 < np.sum(data.is_corrupted) < len(rows):
+        numbers["auc_harder"] = foreign.area(seen.harder[rows], data.is_corrupted)
+        numbers["auc_atypical"] = foreign.area(seen.distance[rows], data.is_corrupted)
     text = "This config corrupts the data itself. The measurement does not see these numbers."
     return [report.Section("Beside the truth", text, report.numbers_table(numbers, MEANING.__getitem__))]

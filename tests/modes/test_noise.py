@@ -95,5 +95,10 @@ def test_the_final_step_removes_what_was_measured_and_the_model_of_a_run_reads_t
     page = noise.run(given, tmp_path).read_text()
     assert f"the model of {tmp_path} reads the noise too" in caplog.text
     assert "auc_harder" in page
+    found, without = (measure.load(tmp_path / "noise" / name) for name in (noise_file.FILE, noise.ATYPICAL))
+    left_out = np.isinf(without.std)
+    assert left_out.sum() == round(0.05 * 1797)
+    np.testing.assert_array_equal(without.used()[~left_out], found.used()[~left_out])
+    assert f"the {left_out.sum()} most atypical examples teach nothing too" in page
     assert "auc_atypical" in page
     assert page.count("data:image/png") == 6
