@@ -33,7 +33,7 @@ def read_by_model(config: ml_collections.ConfigDict, model: Model, images: np.nd
 
 def trusted(shape: tuple[int, ...]) -> str:
     """Returns the better reading for images of `shape` [H, W, C]: "model" below 16 x 16 pixels, else "wavelet"."""
-    return "wavelet" if min(shape[:2]) >= noise_levels.SMALLEST else "model"
+    return "wavelet" if min(shape[:2]) >= classical.SMALLEST else "model"
 
 
 def read(config: ml_collections.ConfigDict, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:

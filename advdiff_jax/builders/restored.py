@@ -16,7 +16,6 @@ from advdiff_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 IN_MEMORY = 2**31  # bytes of restored images that are kept
-SMALLEST = 16  # pixels: shorter side of the images that wavelets read well
 
 
 class RestoredSpec(NamedTuple):
@@ -66,8 +65,8 @@ def build_restored(
         return train
     if len(train.shape) != 4:
         raise UserError(f"{by} restores images, and data.source={config.data.source} has none: set none")
-    if not spec.fills and min(train.shape[1:3]) < SMALLEST:
-        log.warning("%s: wavelets hardly read the noise of images below %d pixels, and content is lost", by, SMALLEST)
+    if not spec.fills and min(train.shape[1:3]) < classical.SMALLEST:
+        log.warning("%s: wavelets hardly read the noise of images below %d pixels, and content is lost", by, classical.SMALLEST)
     mask = build_mask(config, source, corrupted, by) if spec.fills else lambda indices: None
     keep = np.prod(train.shape) * train.dtype.itemsize <= IN_MEMORY
     when = "first visit" if keep else "every visit, because there are too many to keep"

@@ -7,6 +7,7 @@ import numpy as np
 
 from advdiff_jax.data.pixels import Examples, as_stored, to_float
 
+SMALLEST = 16  # pixels: shorter side of the images that wavelets read well
 NOTHING = 1e-4  # std of noise that is none; non-local means divide by it
 
 

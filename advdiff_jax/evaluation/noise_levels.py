@@ -23,7 +23,6 @@ from advdiff_jax import rng
 from advdiff_jax.diffusion.schedules import Schedule
 
 LEAST_SHARE = 1e-3  # of the noise explained: the largest level that can be read is about 30 u
-SMALLEST = 16  # pixels: shorter side of the images that wavelets read well
 COLOURS = ("#1f77b4", "#ff7f0e")
 
 
