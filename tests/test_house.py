@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "cache": set(),
-    "features": {"data", "cache", "interop"},  # of trained networks, and of weights in safe formats
+    "features": {"data", "cache", "interop", "networks"},  # of trained networks, and of weights in safe formats
     "workdir": set(),
     "diffusion": set(),
     "networks": set(),

@@ -17,6 +17,7 @@ from advdiff_jax import cache
 from advdiff_jax.data import fingerprint
 from advdiff_jax.data.pixels import Examples, to_float
 from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.networks.convolution import Conv
 
 
 class SmallCNN(nn.Module):
@@ -26,8 +27,8 @@ class SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = nn.relu(nn.Conv(32, (3, 3))(x))
-        h = nn.relu(nn.Conv(64, (3, 3), (2, 2))(h))
+        h = nn.relu(Conv(32, (3, 3))(x))
+        h = nn.relu(Conv(64, (3, 3), (2, 2))(h))
         features = nn.relu(nn.Dense(64)(h.reshape(h.shape[0], -1)))
         return features, nn.Dense(self.classes)(features)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from advdiff_jax.errors import InvalidArgument
+from advdiff_jax.networks.convolution import Conv
 
 
 def sinusoidal_embedding(
@@ -62,7 +63,7 @@ def group_norm(x: jax.Array, norms: Norms, dtype: jnp.dtype, name: str) -> jax.A
 def conv3x3(features: int, dtype: jnp.dtype, zero: bool = False, name: str | None = None) -> nn.Conv:
     """Builds a 3x3 convolution; `zero` initialises its kernel to zero, so that a residual block starts as the identity."""
     init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-    return nn.Conv(features, (3, 3), padding=1, dtype=dtype, kernel_init=init, name=name)
+    return Conv(features, (3, 3), padding=1, dtype=dtype, kernel_init=init, name=name)
 
 
 def keep(x: jax.Array) -> jax.Array:
@@ -114,7 +115,7 @@ class ResBlock(nn.Module):
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
         h = conv3x3(self.features, self.dtype, zero=True, name="conv_out")(h)
         if x.shape[-1] != self.features:
-            x = nn.Conv(self.features, (1, 1), dtype=self.dtype, name="skip")(x)
+            x = Conv(self.features, (1, 1), dtype=self.dtype, name="skip")(x)
         return x + h
 
 
@@ -147,7 +148,7 @@ class SelfAttention(nn.Module):
 def downsample(x: jax.Array, dtype: jnp.dtype, padding: int, name: str) -> jax.Array:
     """Halves the resolution by a strided 3x3 convolution; `padding` 1 is on all sides, 0 below and on the right (DDPM)."""
     sides = 1 if padding else ((0, 1), (0, 1))
-    return nn.Conv(x.shape[-1], (3, 3), (2, 2), padding=sides, dtype=dtype, name=name)(x)
+    return Conv(x.shape[-1], (3, 3), (2, 2), padding=sides, dtype=dtype, name=name)(x)
 
 
 def upsample(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
