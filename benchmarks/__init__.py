@@ -1,7 +1,7 @@
 """What a training step, the data pipeline and the samplers cost, and what measures see: python -m benchmarks.training.
 
-The others are benchmarks.scaling, benchmarks.memory, benchmarks.data, benchmarks.sampling, benchmarks.measures and
-benchmarks.noise. Run them from the project's root, where `configs/` is.
+The others are benchmarks.scaling, benchmarks.memory, benchmarks.loops, benchmarks.data, benchmarks.sampling,
+benchmarks.measures and benchmarks.noise. Run them from the project's root, where `configs/` is.
 """
 
 import argparse
