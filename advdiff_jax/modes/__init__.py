@@ -18,6 +18,8 @@ class ModeSpec(NamedTuple):
         help: what it does, in words.
         output: folder under the workdir that it writes without claiming a run; "": it trains or evaluates the run.
         joint: whether it shows a list of runs as one.
+        judges: whether it writes numbers about a finished run to a folder of its own in the run's; a list of runs has them
+            joined on one page.
         reads: keys of the config that this mode alone reads.
         needs_network: whether it asks what the network is; if so, a pretrained one has to be named.
         of_runs: whether it shows finished runs, in the folders that it is given: then it is in `sweep`, not here, and the
@@ -27,6 +29,7 @@ class ModeSpec(NamedTuple):
     help: str
     output: str = ""
     joint: bool = False
+    judges: bool = False
     reads: tuple[str, ...] = ()
     needs_network: bool = True
     of_runs: bool = False
@@ -59,6 +62,7 @@ MODES = {
     ),
     "restore": ModeSpec(
         "restores dirty images by the model of a run: posterior mean and draws",
+        judges=True,
         reads=tuple(
             f"restore.{key}"
             for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown", "unclip")
@@ -66,6 +70,7 @@ MODES = {
     ),
     "purify": ModeSpec(
         "accuracy of a classifier behind noise and the reverse process, under attack",
+        judges=True,
         reads=(
             *("classifier.file", "classifier.steps"),
             *(f"purify.{key}" for key in ("samplers", "balls", "linf_radii", "linf_times", "l2_radii", "l2_times", "steps")),
@@ -74,6 +79,7 @@ MODES = {
     ),
     "certify": ModeSpec(
         "certified accuracy of a classifier behind one step of the denoiser",
+        judges=True,
         reads=(
             *("classifier.file", "classifier.steps"),
             *(f"certify.{key}" for key in ("noise_stds", "first_draws", "draws", "failure", "radii", "examples", "batch_size")),
@@ -81,6 +87,7 @@ MODES = {
     ),
     "anomaly": ModeSpec(
         "finds planted patches by what the model changes in an image",
+        judges=True,
         reads=(
             *(f"anomaly.{key}" for key in ("source", "path", "tfds_name", "patch_side", "examples", "levels", "draws")),
             "anomaly.components",

@@ -17,7 +17,7 @@ from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
 from advdiff_jax.sweep import report, setups
 from advdiff_jax.sweep.curves import Finished
-from advdiff_jax.sweep.run import moments
+from advdiff_jax.sweep.figures import moments
 from advdiff_jax.training import parallel
 
 # Keys of `evaluation` that change no number, and those that only choose which numbers there are, or of which samples.
@@ -37,14 +37,34 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     """
     finished = named(parse(config.compare.runs))
     check_comparable(finished)
+    summary = f"{len(finished)} runs, measured against the same clean data: {', '.join(finished)}."
+    return join(finished, folder / "compare", "Comparison of runs", summary, tuple(config.compare.metrics))
+
+
+def join(finished: Finished, out: pathlib.Path, title: str, summary: str, metrics: tuple[str, ...] = ()) -> pathlib.Path:
+    """Writes report.html, table.md, results.json and plots/ of finished runs, or of what a mode wrote about them, to `out`.
+
+    Args:
+        finished: label -> the folders of its seeds.
+        out: folder, created.
+        title: of the page.
+        summary: its first line.
+        metrics: columns of the table; (): all numbers that rank a run, and costs.
+
+    Returns:
+        the page.
+
+    Raises:
+        UserError: no run has one of `metrics`.
+    """
     results = {label: [workdir.read_results(one / "results.json") for one in folders] for label, folders in finished.items()}
     table = {label: moments(found) for label, found in results.items()}
-    found = setups.configs(finished)
-    out = folder / "compare"
+    described = _as_list(setups.configs(finished), table, finished, metrics)
+    described.name, described.summary = title, summary
     (out / "plots").mkdir(parents=True, exist_ok=True)
     means = {f"{label}/{name}": value.mean for label, numbers in table.items() for name, value in numbers.items()}
     workdir.write_json(out / "results.json", means)
-    return report.write(_as_list(config, found, table, finished), out, table, finished, missing=[])
+    return report.write(described, out, table, finished, missing=[])
 
 
 def parse(text: str) -> list[pathlib.Path]:
@@ -137,18 +157,17 @@ def _run_of(folder):
     return next((one for one in (folder, *folder.parents[:3]) if (one / "data.json").exists()), folder)
 
 
-def _as_list(config, found, table, finished):
+def _as_list(found, table, finished, metrics):
     """Describes the runs as `configs.ablations.common.list_of_runs` describes a list, for its report."""
     first = next(iter(found.values()))
     names = list(dict.fromkeys(name for numbers in table.values() for name in numbers))
-    wanted = tuple(config.compare.metrics) or tuple(name for name in names if _ranks(name))
+    wanted = metrics or tuple(name for name in names if _ranks(name))
     if unknown := [name for name in wanted if name not in names]:
         raise UserError(
             f"config.compare.metrics: no run has {unknown[0]!r}{nearest(unknown[0], names)}: set some of {', '.join(names)}"
         )
     described = ml_collections.ConfigDict()
-    described.name, described.base = "Comparison of runs", first
-    described.summary = f"{len(table)} runs, measured against the same clean data: {', '.join(table)}."
+    described.base = first
     described.metrics = wanted
     described.seeds = tuple(range(max(map(len, finished.values()))))
     has_images = all((folders[0] / "plots" / "data.npz").exists() for folders in finished.values())

@@ -34,6 +34,13 @@ IMAGES_OF_ROW = 5  # of a side-by-side figure
 IMAGE_SIDE, LABEL_HEIGHT, MARGIN, BARS_WIDTH = 0.68, 0.27, 0.08, 1.7  # of a side-by-side figure, inches
 
 
+def moments(results: list[dict[str, float]]) -> dict[str, Moments]:
+    """Returns name -> `Moments` over the seeds that have the number."""
+    names = dict.fromkeys(name for result in results for name in result)
+    values = {name: [result[name] for result in results if name in result] for name in names}
+    return {name: Moments(float(np.mean(x)), float(np.std(x, ddof=int(len(x) > 1))), len(x)) for name, x in values.items()}
+
+
 def with_own_error(numbers: dict[str, Moments], name: str) -> Moments:
     """Returns a number of a run; with one seed its deviation is NAME_std, the measure's own standard error, if it has one."""
     found = numbers[name]

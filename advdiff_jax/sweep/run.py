@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 
 from advdiff_jax import modes, workdir
 from advdiff_jax.builders.registry import nearest
 from advdiff_jax.builders.validate import read_keys, resolve
 from advdiff_jax.errors import UserError
-from advdiff_jax.sweep import report
-from advdiff_jax.sweep.figures import Moments
+from advdiff_jax.sweep import compare, report
+from advdiff_jax.sweep.figures import moments
 from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
@@ -104,6 +103,8 @@ def run_all(
 ) -> pathlib.Path:
     """Does every run of the list that belongs to this shard, then writes table, figure and report over all finished runs.
 
+    A mode that judges a run has a page of its own for all of them, `folder`/MODE, over those that it has judged so far.
+
     Args:
         config: a config of `configs/ablations/`: `name`, `base`, `runs`, `seeds`, `metrics`.
         folder: the list's workdir.
@@ -122,11 +123,15 @@ def run_all(
     own = [one for one in runs if not one.of]
     if modes.MODES[mode].joint:
         return modes.load_joint(mode)(own, folder, config.name)
-    opened = folder
+    opened, judged = folder, pathlib.Path(mode)
     for one in own[index::count]:
         again = [two for two in runs if (two.of, two.seed) == (one.label, one.seed)]
         for chosen in [one, *(again if mode in DRAWING else [])]:
             opened = _do(config.name, chosen, folder, mode)
+            if modes.MODES[mode].judges:
+                judged = opened.parent.relative_to(one.folder(folder))
+    if modes.MODES[mode].judges:
+        return parallel.on_first_process(_join)(config, own, folder, judged)
     if modes.MODES[mode].output:
         return opened
     return parallel.on_first_process(summarise)(config, runs, folder)
@@ -143,6 +148,18 @@ def _do(name, run, folder, mode):
     opened = modes.load(mode)(run.config, run.folder(folder))
     jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
     return opened
+
+
+def _join(config, runs, folder, judged):
+    """Joins what a mode has written to the folder `judged` of each run; returns the page."""
+    found: dict[str, list[pathlib.Path]] = {}
+    for run in runs:
+        path = run.folder(folder) / judged
+        if (path / "results.json").exists():
+            found.setdefault(run.label, []).append(path)
+    if not found:
+        raise UserError(f"none of the runs in this shard of the list {config.name!r} has been judged: run another shard first")
+    return compare.join(found, folder / judged, f"{config.name}: {judged}", config.summary)
 
 
 def _parse_shard(shard):
@@ -172,10 +189,3 @@ def summarise(config: ml_collections.ConfigDict, runs: list[Run], folder: pathli
     means = {f"{label}/{name}": found.mean for label, metrics in table.items() for name, found in metrics.items()}
     workdir.write_json(folder / "results.json", means)
     return report.write(config, folder, table, finished, missing)
-
-
-def moments(results: list[dict[str, float]]) -> dict[str, Moments]:
-    """Returns name -> `Moments` over the seeds that have the number."""
-    names = dict.fromkeys(name for result in results for name in result)
-    values = {name: [result[name] for result in results if name in result] for name in names}
-    return {name: Moments(float(np.mean(x)), float(np.std(x, ddof=int(len(x) > 1))), len(x)) for name, x in values.items()}

@@ -25,10 +25,11 @@ from advdiff_jax.errors import InvalidArgument, UserError
 from advdiff_jax.features import classifier
 from advdiff_jax.modes import MODES, anomaly, certify, purify, sample
 from advdiff_jax.noise import measure
-from advdiff_jax.sweep import compare
+from advdiff_jax.sweep import compare, run
 from advdiff_jax.training import state
 from advdiff_jax.training.checkpoint import Restored
 from configs import default, digits, plane3d
+from configs.ablations import common
 from tests.processes import independent_gaussians
 
 VARIANCE = 0.5
@@ -99,6 +100,24 @@ def test_certify_writes_a_classifier_that_is_read_for_images_of_its_shape(opened
         InvalidArgument, match=r"has params/Dense_0/kernel of shape \[1024, 64\], and images .* need \[4096, 64\]"
     ):
         classifier.read(kept, (16, 16, 1))
+
+
+def test_a_list_of_runs_has_one_page_of_what_a_mode_says_about_each(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "open_run", lambda config, folder: opened._replace(config=config, out=folder))
+    base = config_of("certify")
+    base.certify.draws = 20
+    runs = {"ddpm": {"variant": "ddpm"}, "huber": {"variant": "huber"}}
+    settings = common.list_of_runs("pair", "Two of them.", base, runs, seeds=(0, 1), metrics=())
+    first = run.run_all(settings, tmp_path, "certify", "0/2")
+    both = run.run_all(settings, tmp_path, "certify", "1/2")
+    assert first == both == tmp_path / "certify" / "report.html"
+    found = json.loads((tmp_path / "certify" / "results.json").read_text())
+    own = [json.loads((tmp_path / "huber" / f"seed_{seed}" / "certify" / "results.json").read_text()) for seed in (0, 1)]
+    assert found["huber/certify_0.1_radius"] == pytest.approx(np.mean([one["certify_0.1_radius"] for one in own]))
+    assert "ddpm/certify_0.1_radius" in found
+    assert "Two of them." in both.read_text()
+    with pytest.raises(UserError, match=r"none of the runs in this shard .* has been judged"):
+        run.run_all(settings, tmp_path / "empty", "certify", "8/9")
 
 
 def test_a_file_that_is_no_classifier_and_data_without_classes_are_refused(opened, tmp_path):
