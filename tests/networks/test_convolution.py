@@ -99,6 +99,17 @@ def test_in_a_loop_every_convolution_has_the_fast_layout():
     )  # else there is nothing to mend: delete the module
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_the_convolutions_of_lax(platform):
+    def convolutions(conv):
+        f = jax.grad(lambda x, k: jnp.sum(conv(x, k, (2, 2), "SAME", dimension_numbers=LAYOUT) ** 2), (0, 1))
+        text = jax.jit(f).trace(images(), of_kernel(3)).lower(lowering_platforms=(platform,)).as_text()
+        return re.findall(r"dim_numbers = .*?window = \{.*?\}", text)
+
+    assert len(convolutions(conv_general_dilated)) == 3
+    assert convolutions(conv_general_dilated) == convolutions(jax.lax.conv_general_dilated)
+
+
 @pytest.mark.parametrize("options", [{}, {"downsample_type": "resnet", "upsample_type": "resnet"}])
 def test_so_has_a_unet_in_its_second_derivatives(options):
     net, x = UNet(**SMALL, **options), jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
