@@ -103,7 +103,8 @@ def run_all(
 ) -> pathlib.Path:
     """Does every run of the list that belongs to this shard, then writes table, figure and report over all finished runs.
 
-    A mode that judges a run has a page of its own for all of them, `folder`/MODE, over those that it has judged so far.
+    A mode that judges a run has a page of its own for all of them, `folder`/MODE, over those that it has judged so far; it
+    skips those that it has judged under the same keys.
 
     Args:
         config: a config of `configs/ablations/`: `name`, `base`, `runs`, `seeds`, `metrics`.
@@ -145,9 +146,22 @@ def _do(name, run, folder, mode):
             log.info("%s: already evaluated; --mode=evaluate evaluates it again", run.label)
             return run.results(folder) / "report.html"
         mode = "evaluate"
+    if modes.MODES[mode].judges and (page := _judged(run, folder, mode)):
+        log.info("%s: already judged with these settings; delete %s to do it again", run.label, page.parent)
+        return page
     opened = modes.load(mode)(run.config, run.folder(folder))
     jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
     return opened
+
+
+def _judged(run, folder, mode):
+    """Returns the page that the mode wrote about the run under the same keys of its own; None: there is none."""
+    mine = workdir.flatten(run.config)
+    for results in (run.folder(folder) / mode).rglob("results.json"):
+        theirs = workdir.read_config(results.with_name("config.json"))
+        if all(theirs.get(key) == mine[key] for key in modes.MODES[mode].reads):
+            return results.with_name("report.html")
+    return None
 
 
 def _join(config, runs, folder, judged):
@@ -158,7 +172,7 @@ def _join(config, runs, folder, judged):
         if (path / "results.json").exists():
             found.setdefault(run.label, []).append(path)
     if not found:
-        raise UserError(f"none of the runs in this shard of the list {config.name!r} has been judged: run another shard first")
+        raise UserError(f"no run of the list {config.name!r} is judged yet, and this shard has none: run another shard first")
     return compare.join(found, folder / judged, f"{config.name}: {judged}", config.summary)
 
 

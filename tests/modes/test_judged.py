@@ -106,17 +106,21 @@ def test_a_list_of_runs_has_one_page_of_what_a_mode_says_about_each(opened, tmp_
     monkeypatch.setattr(sample, "open_run", lambda config, folder: opened._replace(config=config, out=folder))
     base = config_of("certify")
     base.certify.draws = 20
-    runs = {"ddpm": {"variant": "ddpm"}, "huber": {"variant": "huber"}}
-    settings = common.list_of_runs("pair", "Two of them.", base, runs, seeds=(0, 1), metrics=())
+    settings = common.list_of_runs("pair", "Two of them.", base, {"huber": {"variant": "huber"}}, seeds=(0, 1), metrics=())
     first = run.run_all(settings, tmp_path, "certify", "0/2")
     both = run.run_all(settings, tmp_path, "certify", "1/2")
     assert first == both == tmp_path / "certify" / "report.html"
     found = json.loads((tmp_path / "certify" / "results.json").read_text())
     own = [json.loads((tmp_path / "huber" / f"seed_{seed}" / "certify" / "results.json").read_text()) for seed in (0, 1)]
     assert found["huber/certify_0.1_radius"] == pytest.approx(np.mean([one["certify_0.1_radius"] for one in own]))
-    assert "ddpm/certify_0.1_radius" in found
     assert "Two of them." in both.read_text()
-    with pytest.raises(UserError, match=r"none of the runs in this shard .* has been judged"):
+
+    monkeypatch.setattr(certify, "run", lambda config, folder: pytest.fail("it was judged before"))
+    run.run_all(settings, tmp_path, "certify", "0/1")
+    settings.base.certify.draws = 30
+    with pytest.raises(pytest.fail.Exception, match="judged before"):
+        run.run_all(settings, tmp_path, "certify", "0/1")
+    with pytest.raises(UserError, match="no run of the list 'pair' is judged yet, and this shard has none"):
         run.run_all(settings, tmp_path / "empty", "certify", "8/9")
 
 
