@@ -69,7 +69,7 @@ HOST_KEYS = (
 # What may change in an unfinished run, under `train.accept_changes`: what a run that has diverged needs lowered.
 CHANGEABLE = ("train.learning_rate", "train.clip_norm")
 
-
+LAPS = "laps"  # folder of a run of EM with the runs of its laps
 LONGEST_NAME = 200  # characters of a folder's name; most file systems allow 255 bytes
 
 
@@ -240,16 +240,21 @@ def evaluation_folder(mine: dict[str, Any], theirs: dict[str, Any], workdir: pat
         workdir: of the run.
     """
     keys = sorted(_differing(mine, theirs))
-    return workdir / "evaluations" / _folder_name(f"{key}={mine[key]}" for key in keys) if keys else workdir
+    return workdir / "evaluations" / folder_name(f"{key}={mine[key]}" for key in keys) if keys else workdir
 
 
-def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path, shares: Iterable[str] = ()) -> None:
     """Lets the run in `workdir` go on under this config, where all that differs may: more steps, or CHANGEABLE keys.
 
     More steps (`train.steps`) are taken where those already done would have been the same: with a constant learning rate after
-    the warm-up, and a penalty that does not start at a share of all steps. A finished run then counts as unfinished; its
-    results.json is kept as results-STEPS.json. CHANGEABLE keys of an unfinished run change under `train.accept_changes`; the
-    config before is kept as config-N.json.
+    the warm-up, without laps of EM, and where nothing happens at a share of all steps. A finished run then counts as
+    unfinished; its results.json is kept as results-STEPS.json. CHANGEABLE keys of an unfinished run change under
+    `train.accept_changes`; the config before is kept as config-N.json.
+
+    Args:
+        config: resolved.
+        workdir: of the run; without one nothing happens.
+        shares: keys that this run reads and that are a share of its steps below 1, besides those of the penalty.
 
     Raises:
         UserError: the steps already done would have been others, or another process holds the workdir.
@@ -265,7 +270,7 @@ def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     if not (longer or changed):
         return
     if longer:
-        _check_longer(mine, theirs, workdir)
+        _check_longer(mine, theirs, workdir, shares)
     with lock(workdir):
         for key in sorted(differing):
             log.info("%s goes on with %s=%r instead of %r", workdir, key, mine[key], theirs[key])
@@ -276,11 +281,13 @@ def amend(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         write_config(path, config)
 
 
-def _check_longer(mine, theirs, workdir):
+def _check_longer(mine, theirs, workdir, shares):
     other = []
+    if (workdir / LAPS).exists():
+        other.append("its laps drew with models of fewer steps")
     if mine["train.decay"] != "constant":
         other.append(f"train.decay={mine['train.decay']} follows train.steps")
-    for key in ("robust.start_step", "robust.warmup_steps"):
+    for key in ("robust.start_step", "robust.warmup_steps", *shares):
         if 0.0 < mine[key] < 1.0:
             other.append(f"{key}={mine[key]:g} is a share of train.steps")
     if other:
@@ -291,7 +298,7 @@ def _check_longer(mine, theirs, workdir):
         )
 
 
-def _folder_name(parts):
+def folder_name(parts):
     """Joins KEY=VALUE parts; a list that is too long for a name keeps its start and gets a checksum."""
     name = ",".join(parts).replace("/", "_")
     if len(name.encode()) <= LONGEST_NAME:

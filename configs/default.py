@@ -118,7 +118,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.channels = 3  # 1: grey, 3: RGB; images of other modes are converted
     data.crop = 0  # shorter side in pixels of the centred part, of the shape of data.size, that is kept; 0: all that fits
     data.pad = False  # an image that is smaller than data.size gets a black border, instead of being enlarged
-    data.flip = False  # mirror every second image, drawn afresh at each visit
+    data.flip = False  # mirror each image with chance 1/2, drawn afresh at each visit
     data.value_range = ()  # (BLACK,WHITE) of files deeper than 8 bits and of arrays; (): found from the files, or an error
     data.path = ""  # folder, array, points, record_dataset: the folder or file
     data.array_key = ""  # array, points: name of the array in an .npz file; "": the only one that fits
@@ -315,7 +315,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     network.freq_shift = 0  # 1: its frequencies end at 1 / 10000 (DDPM)
     network.center_input_sample = False  # the network sees 2 x - 1
 
-    # --- robust: the penalty of equivariance, invariance and jvp --------------------------------------------------------
+    # --- robust: the penalty of equivariance, invariance and jvp, and of *_blind_adv ------------------------------------
     config.robust = robust = ml_collections.ConfigDict()
     robust.radius = "state_units"  # state_units (fits the paper's table) | noise_units | constant; in VP units in any process
     robust.rho = 2.0  # r = sigma^rho + b, sigma of the VP process
@@ -362,25 +362,26 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     baselines.huber_schedule = "exponential"  # criterion pseudo_huber, huber: one of these
     baselines.huber_c = 0.1  # criterion pseudo_huber, huber: c0, in units of the prediction
     baselines.guess = 1.0  # ambient_guess, gsure: assumed noise std of every example, over data.noise_std
-    baselines.margin = 0.05  # ambient_*: an example with noise of std s is used where sigma / alpha > (1 + margin) s
-    # ambient_*: weight of the consistency term, in units of x0, which teaches the levels below the noise (arXiv 2404.10177);
-    # the sampler then goes to 0
+    # ambient_oracle, ambient_guess: an example with noise of std s is used where sigma / alpha > (1 + margin) s
+    baselines.margin = 0.05  # of ambient_blind: noise.margin
+    # ambient_oracle, ambient_guess: weight of the consistency term, in units of x0, which teaches the levels below the noise
+    # (arXiv 2404.10177); the sampler then goes to 0
     baselines.consistency = 0.0  # 0: no term; four times the cost of ddpm with it
     baselines.further = 0.1  # ambient_mask: chance that a known pixel is hidden from the network; it is judged on it
     # exact (s^2, Stein's lemma) | published ((1 - abar) Lambda, the authors' code)
     baselines.stein = "exact"  # gsure: one of these, the factor of the divergence
     baselines.stein_scale = 1e-4  # stein published: Lambda; the authors' value at s = 0.02
 
-    # --- noise: what is measured in each example, for ambient_blind and discard_blind -----------------------------------
+    # --- noise: what is measured in each example, for *_blind, *_blind_adv, robust.floor and sampling.final_denoise ---------
     config.noise = noise = ml_collections.ConfigDict()
     noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
     # 5: half of what a noisy example says of the signal is lost at 5 s, and clipped noise has a mean, which large levels hide.
-    noise.margin = 5.0  # ambient_blind: noise of std s: teaches where sigma / alpha > margin s
+    noise.margin = 5.0  # ambient_blind, ambient_blind_adv: noise of std s: teaches where sigma / alpha > margin s
     # Below 50 clean examples: final (the model learns the noise too, and a final step removes it from samples) | lowest (each
     # example teaches above 1.05 times its own level, and the last sampling step goes from the lowest one to the estimate of x0)
     noise.without_clean = "final"  # ambient_blind, ambient_blind_adv: one of these
     # by the data, and by the model as trained until then: in small images it sees what the data alone do not tell
-    noise.again = 0.5  # *_blind, *_blind_adv: share of the steps after which the noise is measured again; 0: never
+    noise.again = 0.5  # ambient_blind*, discard_blind*: share of the steps after which it is measured again; 0: never
     noise.again_share = 0.05  # of the run's network evaluations that this may take; a run that is too short does without
     noise.atypical_share = 0.05  # --mode=noise with a model: share of the most atypical examples, which atypical.npz leaves out
 
@@ -442,8 +443,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     sampling.atol = 1e-4  # ode, and the metric likelihood: absolute tolerance
     sampling.clip = 0.0  # clips the estimate of x0 to [-clip, clip]; 1 for 8-bit images, which hold no more; 0: no clipping
     # The model's own denoiser, applied once to the samples of a model of noisy data: no retraining. It removes noise of this
-    # std. "measured": that in the training set, as noise.file has it. "learnt": the same where ambient_blind found no clean
-    # example and learnt the noise, and from each sample its own level; else none.
+    # std. "measured": that in the training set, as noise.file has it. "learnt": the same where ambient_blind found fewer
+    # than 50 clean examples and learnt the noise, and from each sample its own level; else none.
     sampling.final_denoise = ml_collections.FieldReference(0.0, field_type=object)  # 0: no such step
     sampling.final_level = 0.0  # final_denoise: sigma / alpha of the step; 0: that std, or half for points and below 16 pixels
     sampling.final_draws = 8  # final_denoise: draws of the noise of that level, over which the step is averaged

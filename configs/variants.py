@@ -7,8 +7,8 @@ import ml_collections
 
 from advdiff_jax.errors import UserError
 
-# A cutoff at the noise floor that the run measures in its first quarter, which is plain denoising. Its denoising loss is
-# linear in errors above the noise's own std, which keeps the spread of the data. A smaller width, or the falling one of
+# A cutoff at the noise floor (`robust.floor`); the first quarter of a run is plain denoising, which measures it. The denoising
+# loss is linear in errors above the noise's own std, which keeps the spread of the data. A smaller width, or the falling one of
 # `pseudo_huber`, loses part of modes that lie apart.
 ADAPTIVE = {
     "objective": "equivariance",

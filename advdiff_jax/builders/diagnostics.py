@@ -18,6 +18,7 @@ from advdiff_jax.builders import (
     local_gain,
     noise_levels,
     purify,
+    restorers,
     similarity,
 )
 from advdiff_jax.builders.closed_form import of_penalty
@@ -165,7 +166,7 @@ DIAGNOSTICS = {
 }
 
 
-OF_MODES = (purify.OUTPUTS, certify.OUTPUTS, anomaly.OUTPUTS)
+OF_MODES = (restorers.OUTPUTS, purify.OUTPUTS, certify.OUTPUTS, anomaly.OUTPUTS)
 
 
 def output_of(name: str) -> Output:

@@ -173,6 +173,11 @@ def build_known(config: ml_collections.ConfigDict, data: Data, folder: pathlib.P
         found = levels.build_levels(config, data, folder)
         log.info("%s", levels.describe(found))
         std = found.used()
+        if left_out := int(np.sum(np.isinf(std))):
+            raise UserError(
+                f"config.noise.file={config.noise.file} leaves {left_out:,} examples out, and an E-step draws all: give the "
+                "noise.npz of --mode=noise, or set the variant ambient_blind"
+            )
     else:
         std = np.full(len(data.train), config.baselines.guess * config.data.noise_std, np.float32)
         log.info("EM takes noise of std %.3g in every example (config.data.noise_std times config.baselines.guess)", std[0])

@@ -113,9 +113,10 @@ def measure_again(
 
     Every process must call this; the first one measures.
     """
+    model = build_model()  # all processes open the checkpoint
     if jax.process_index() == 0:
         draws = _draws_of_again(config, data)
-        reader = model_reading.build_reader(build_model(), data.train.shape[1:], config.seed, draws)
+        reader = model_reading.build_reader(model, data.train.shape[1:], config.seed, draws)
         found = measure.measure(data.train, config.seed, model_reading.read_all(reader, data.train))
         cost = model_reading.cost(len(data.train), draws)
         measure.save(folder / FILE, found._replace(step=step, evaluations=cost))

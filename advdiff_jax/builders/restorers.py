@@ -15,6 +15,7 @@ from advdiff_jax import rng
 from advdiff_jax.builders.draw import final_level
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import OperatorOf, operator_spec, read_kernel
+from advdiff_jax.builders.outputs import Output
 from advdiff_jax.builders.process import Process
 from advdiff_jax.builders.registry import find
 from advdiff_jax.data import classical
@@ -26,6 +27,16 @@ from advdiff_jax.sampling.final import final_denoise
 from advdiff_jax.sampling.sample import prior, sample
 
 log = logging.getLogger(__name__)
+
+OUTPUTS = {
+    "restore_*_psnr": Output(
+        "PSNR of images that METHOD restored, against the clean ones, dB; as_measured: of the dirty images", "highest"
+    ),
+    "restore_*_ssim": Output("SSIM of the same", "highest"),
+    "restore_*_lpips": Output("LPIPS of the same"),
+    "restore_*_spread": Output("mean standard deviation of the draws", None),
+    "restore_*_seconds": Output("seconds that the method took for all images", None),
+}
 
 
 class Problem(NamedTuple):

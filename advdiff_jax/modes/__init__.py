@@ -105,8 +105,8 @@ MODES = {
     ),
 }
 
-# Folders that may be in a workdir before a run is.
-PREVIEWS = tuple(spec.output for spec in MODES.values() if spec.output)
+# Folders that may be in a workdir before a run is; evaluations holds what was said of given samples.
+PREVIEWS = ("evaluations", *(spec.output for spec in MODES.values() if spec.output))
 
 
 def load(name: str) -> Callable[..., pathlib.Path]:

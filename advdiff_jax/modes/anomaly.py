@@ -21,7 +21,6 @@ SHOWN = 10  # images in the picture
 WAYS = {"one": "one step", "sampler": "sampler"}  # a way back -> its line
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Judges the run in `folder` as `config.anomaly` says; writes to its folder anomaly.
 
@@ -31,7 +30,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, no image is held out, or see `builders.anomaly`.
     """
-    opened = sample.open_run(config, folder)
+    return _judge(sample.open_run(config, folder))  # all processes open it
+
+
+@parallel.on_first_process
+def _judge(opened):
     config = opened.config
     planted = anomaly.build_planted(config, opened.data)
     params = sampling_params(config, opened.restored.state)

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 SHOWN = {"certify": "denoised", "certify_undefended": "alone"}  # a base classifier -> its line
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Certifies with the run in `folder` as `config.certify` says; writes to its folder certify, with the classifier beside.
 
@@ -31,7 +30,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, its data have no classes, or see `builders.certify` and `builders.classifier`.
     """
-    opened = sample.open_run(config, folder)
+    return _judge(sample.open_run(config, folder))  # all processes open it
+
+
+@parallel.on_first_process
+def _judge(opened):
     config = opened.config
     c, judged = config.certify, build_judged(config, opened.data, config.certify.examples)
     classifier = build_classifier(config, opened.data)

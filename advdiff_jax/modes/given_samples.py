@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir_of_run: pathlib.Path) -> path
     metrics.check_metrics(config, data)
     share = jax.process_index(), jax.process_count()
     found = [metrics.Evaluated(*one) for one in parallel.gather(metrics.evaluate(config, data, samples, None, share))]
-    name = f"samples={pathlib.Path(config.evaluation.samples).name}"[: workdir.LONGEST_NAME]
+    name = workdir.folder_name([f"samples={pathlib.Path(config.evaluation.samples).expanduser().absolute()}"])
     out = workdir_of_run / "evaluations" / name
     if jax.process_index() == 0:
         _write(config, data, samples, found, left_out, out)

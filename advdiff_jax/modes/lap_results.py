@@ -8,7 +8,6 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.diagnostics import output_of
 from advdiff_jax.evaluation import figures, report
 
-FOLDER = "laps"  # of the earlier laps, in the workdir
 ABOUT = "draws.json"  # what an E-step cost, in the folder of its lap
 
 
@@ -32,7 +31,7 @@ class Earlier(NamedTuple):
 def earlier(folder: pathlib.Path) -> list[Earlier]:
     """Reads the earlier laps of the run in `folder`, in their order; [] for a run without laps."""
     found, number = [], 0
-    while (about := (lap := folder / FOLDER / str(number)) / ABOUT).exists():
+    while (about := (lap := folder / workdir.LAPS / str(number)) / ABOUT).exists():
         path = lap / "results.json"
         found.append(Earlier(workdir.read_results(path) if path.exists() else {}, json.loads(about.read_text())))
         number += 1

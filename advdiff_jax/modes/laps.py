@@ -25,7 +25,7 @@ from advdiff_jax.builders.data import build_data
 from advdiff_jax.data import pixels
 from advdiff_jax.data.held_out import Subset
 from advdiff_jax.modes import PREVIEWS, e_step
-from advdiff_jax.modes.lap_results import FOLDER, ranked
+from advdiff_jax.modes.lap_results import ranked
 from advdiff_jax.training import parallel
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, train: Train) -
     known = em.build_known(config, data, folder)
     lap = Lap()
     for number in range(config.em.laps):
-        lap = _prepare(config, data, known, folder / FOLDER / str(number), number, lap, train)
+        lap = _prepare(config, data, known, folder / workdir.LAPS / str(number), number, lap, train)
     log.info("EM, lap %d of %d", config.em.laps, config.em.laps)
     opened = train(config, folder, lap)
     _say(config, folder, config.em.laps)

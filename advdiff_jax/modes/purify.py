@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 COLUMNS = ("clean", "blind", "fresh", "fixed")
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Judges the run in `folder` as `config.purify` says; writes to its folder purify, with the classifier beside.
 
@@ -30,7 +29,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: there is no run, its data have no classes, or see `builders.purify` and `builders.classifier`.
     """
-    opened = sample.open_run(config, folder)
+    return _judge(sample.open_run(config, folder))  # all processes open it
+
+
+@parallel.on_first_process
+def _judge(opened):
     config = opened.config
     judged = build_judged(config, opened.data, config.purify.examples)
     classifier = build_classifier(config, opened.data)

@@ -69,7 +69,8 @@ def _restore(names, opened):
     log.info("restores %s images of %s; %s", f"{len(asked.names):,}", config.restore.images, asked.words)
     params, least = sampling_params(config, opened.restored.state), objective_spec(config).lowest_noise(config)
     prior = Prior(process, opened.experiment.predict, params, least)
-    perceptual = lpips.lpips(config.evaluation.cache_dir) if min(asked.problem.y.shape[1:3]) >= lpips.SMALLEST else None
+    is_judged = asked.clean is not None and min(asked.problem.y.shape[1:3]) >= lpips.SMALLEST
+    perceptual = lpips.lpips(config.evaluation.cache_dir) if is_judged else None
     judge = functools.partial(denoising.quality, clean=asked.clean, perceptual=perceptual)
     with as_user_error("config.restore"):
         restorers = {name: build_restorer(config, name, prior) for name in names}
@@ -160,15 +161,15 @@ def _table(numbers):
 
 def _draw(config, out, asked, found):
     """Draws the first images: as measured, restored, two draws, their spread, the rivals, clean."""
-    count, (method, best), *others = config.restore.shown, *found.items()
+    (method, best), *others = found.items()
+    pictures = pixels.evenly_spaced_indices(len(asked.names), config.restore.shown)
     rows = {"as measured": asked.problem.y, f"{method},\nmean": best.mean}
     if best.spread is not None:
         rows |= {f"draw {number + 1}": best.draws[number] for number in range(min(SHOWN_DRAWS, len(best.draws)))}
-        rows["spread"] = 2.0 * best.spread / max(float(best.spread[:count].max()), 1e-6) - 1.0
+        rows["spread"] = 2.0 * best.spread / max(float(best.spread[pictures].max()), 1e-6) - 1.0
     rows |= {name: one.mean for name, one in others}
     if asked.clean is not None:
         rows["clean"] = asked.clean
-    pictures = pixels.evenly_spaced_indices(len(asked.names), count)
     denoising.draw_examples({name: images[pictures] for name, images in rows.items()}, 1.0).savefig(out / "examples.png")
     caption = f"{', '.join(asked.names[i] for i in pictures)}."
     if best.spread is not None:
@@ -187,6 +188,7 @@ def _write_report(config, out, asked, numbers, images, step):
         report.Section("Set-up", pre=json.dumps(json.loads(c.to_json_best_effort()), indent=2)),
     ]
     summary = f"{len(asked.names):,} images of {c.images}, restored by {config.name} at step {step}: {asked.words}."
-    results = {f"{name}_{column}": value for name, one in numbers.items() for column, value in one.items()}
-    workdir.write_json(out / "results.json", results)
+    results = {f"restore_{name}_{column}": value for name, one in numbers.items() for column, value in one.items()}
     report.write_report(out / "report.html", f"{config.name}: restored images", summary, sections)
+    workdir.write_config(out / "config.json", config)
+    workdir.write_json(out / "results.json", results)  # last: it marks the folder as finished

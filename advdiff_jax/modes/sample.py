@@ -70,6 +70,8 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
     """
     fresh = bool(config.init_from) and not (folder / "config.json").exists()
     out = folder if fresh else _claim(config, folder, evaluate_only=True)
+    if fresh and jax.process_index() == 0:
+        (folder / noise_file.FILE).unlink(missing_ok=True)  # of a model that did not fit: it may have had other data
     data = build_data(config)
     found = levels.measured(config, data, folder)
     if found.sampling.final_denoise == noise_file.LEARNT and objective_spec(config).by_level:
@@ -85,7 +87,7 @@ def open_run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Opened:
 
 
 def _claim(config, folder, evaluate_only):
-    out = workdir.claim(config, folder, evaluate_only, PREVIEWS) if jax.process_index() == 0 else folder
+    out = workdir.claim(config, folder, evaluate_only, (*PREVIEWS, noise_file.FILE)) if jax.process_index() == 0 else folder
     return pathlib.Path(parallel.gather(str(out))[0])  # the first process knows
 
 

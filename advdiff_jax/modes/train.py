@@ -17,10 +17,11 @@ from advdiff_jax.builders.metrics import check_metrics
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.pretrained import restore
 from advdiff_jax.builders.teaching import Teaching, build_teaching
+from advdiff_jax.builders.validate import read_keys
 from advdiff_jax.builders.warm_start import warm_start
 from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
-from advdiff_jax.modes import PREVIEWS, evaluate, laps, preview, sample
+from advdiff_jax.modes import MODES, PREVIEWS, evaluate, laps, preview, sample
 from advdiff_jax.training import loop, parallel
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def train_lap(config: ml_collections.ConfigDict, folder: pathlib.Path, lap: laps
     """Trains a run on its data, or on what was drawn for a lap, and evaluates it on its data; returns its report. See `run`."""
     title = f"{config.name}:{config.variant}"
     if jax.process_index() == 0:
-        workdir.amend(config, folder)
+        again = {"noise.again"} & read_keys(config, MODES, "train")  # a share of the steps, where the run measures
+        workdir.amend(config, folder, again)
     parallel.barrier("amended")
     if workdir.is_trained(folder):  # said before any data are read: a list may have hundreds of runs
         workdir.claim(config, folder, evaluate_only=False)

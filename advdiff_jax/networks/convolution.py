@@ -21,7 +21,9 @@ _OURS = Primitive("conv_general_dilated_any_layout")
 
 
 def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-    """Convolves as `jax.lax.conv_general_dilated` does, with its arguments and errors."""
+    """Convolves as `jax.lax.conv_general_dilated` does, with its arguments and errors; what are no images go to that."""
+    if lhs.ndim != 4:
+        return jax.lax.conv_general_dilated(lhs, rhs, *args, **kwargs)
     return _ours(lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, *args, **kwargs), lhs, rhs)
 
 

@@ -6,6 +6,7 @@ how many samples are judged how.
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import ml_collections
 
@@ -41,7 +42,14 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     return join(finished, folder / "compare", "Comparison of runs", summary, tuple(config.compare.metrics))
 
 
-def join(finished: Finished, out: pathlib.Path, title: str, summary: str, metrics: tuple[str, ...] = ()) -> pathlib.Path:
+def join(
+    finished: Finished,
+    out: pathlib.Path,
+    title: str,
+    summary: str,
+    metrics: tuple[str, ...] = (),
+    missing: Sequence[str] = (),
+) -> pathlib.Path:
     """Writes report.html, table.md, results.json and plots/ of finished runs, or of what a mode wrote about them, to `out`.
 
     Args:
@@ -50,6 +58,7 @@ def join(finished: Finished, out: pathlib.Path, title: str, summary: str, metric
         title: of the page.
         summary: its first line.
         metrics: columns of the table; (): all numbers that rank a run, and costs.
+        missing: runs that are named as not finished.
 
     Returns:
         the page.
@@ -64,7 +73,7 @@ def join(finished: Finished, out: pathlib.Path, title: str, summary: str, metric
     (out / "plots").mkdir(parents=True, exist_ok=True)
     means = {f"{label}/{name}": value.mean for label, numbers in table.items() for name, value in numbers.items()}
     workdir.write_json(out / "results.json", means)
-    return report.write(described, out, table, finished, missing=[])
+    return report.write(described, out, table, finished, [*missing])
 
 
 def parse(text: str) -> list[pathlib.Path]:
@@ -169,7 +178,8 @@ def _as_list(found, table, finished, metrics):
     described = ml_collections.ConfigDict()
     described.base = first
     described.metrics = wanted
-    described.seeds = tuple(range(max(map(len, finished.values()))))
+    seeds = (workdir.read_config(one / "config.json").get("seed", 0) for folders in finished.values() for one in folders)
+    described.seeds = tuple(sorted({*seeds}))
     has_images = all((folders[0] / "plots" / "data.npz").exists() for folders in finished.values())
     described.figures = (*(("side_by_side",) if has_images else ()), "bars", "curves")
     described.runs = {label: {"sampling": {"seed": one.sampling.seed}} for label, one in found.items()}

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 
 DRAWING = ("train", "evaluate", "sample")  # modes that draw samples; in others an evaluation has nothing to do
+JUDGING = ("sampling", "evaluation")  # sections that a mode which judges a run may read, besides its own
+MEASURED = ("sampling.final_denoise", "sampling.final_own")  # of these the judged folder keeps what the run has measured
 
 
 class Run(NamedTuple):
@@ -104,7 +106,7 @@ def run_all(
     """Does every run of the list that belongs to this shard, then writes table, figure and report over all finished runs.
 
     A mode that judges a run has a page of its own for all of them, `folder`/MODE, over those that it has judged so far; it
-    skips those that it has judged under the same keys.
+    skips those that it has judged under the same keys of sampling, evaluation and its own.
 
     Args:
         config: a config of `configs/ablations/`: `name`, `base`, `runs`, `seeds`, `metrics`.
@@ -124,15 +126,13 @@ def run_all(
     own = [one for one in runs if not one.of]
     if modes.MODES[mode].joint:
         return modes.load_joint(mode)(own, folder, config.name)
-    opened, judged = folder, pathlib.Path(mode)
+    opened = folder
     for one in own[index::count]:
         again = [two for two in runs if (two.of, two.seed) == (one.label, one.seed)]
         for chosen in [one, *(again if mode in DRAWING else [])]:
             opened = _do(config.name, chosen, folder, mode)
-            if modes.MODES[mode].judges:
-                judged = opened.parent.relative_to(one.folder(folder))
     if modes.MODES[mode].judges:
-        return parallel.on_first_process(_join)(config, own, folder, judged)
+        return parallel.on_first_process(_join)(config, own, folder, mode)
     if modes.MODES[mode].output:
         return opened
     return parallel.on_first_process(summarise)(config, runs, folder)
@@ -146,34 +146,41 @@ def _do(name, run, folder, mode):
             log.info("%s: already evaluated; --mode=evaluate evaluates it again", run.label)
             return run.results(folder) / "report.html"
         mode = "evaluate"
-    if modes.MODES[mode].judges and (page := _judged(run, folder, mode)):
-        log.info("%s: already judged with these settings; delete %s to do it again", run.label, page.parent)
-        return page
+    if modes.MODES[mode].judges and (judged := _judged(run, folder, mode)):
+        log.info("%s: already judged with these settings; delete %s to do it again", run.label, judged)
+        return judged / "report.html"
     opened = modes.load(mode)(run.config, run.folder(folder))
     jax.clear_caches()  # each compiled program holds memory mappings, and the process limit is finite
     return opened
 
 
 def _judged(run, folder, mode):
-    """Returns the page that the mode wrote about the run under the same keys of its own; None: there is none."""
-    mine = workdir.flatten(run.config)
-    for results in (run.folder(folder) / mode).rglob("results.json"):
-        theirs = workdir.read_config(results.with_name("config.json"))
-        if all(theirs.get(key) == mine[key] for key in modes.MODES[mode].reads):
-            return results.with_name("report.html")
+    """Returns where the mode has judged the run as its config says; None: nowhere."""
+    mine, path = workdir.flatten(run.config), run.folder(folder)
+    sections = {*JUDGING, *(key.split(".")[0] for key in modes.MODES[mode].reads)}
+    keys = {key for key in mine if key.split(".")[0] in sections} - {*workdir.HOST_KEYS, *MEASURED}
+    for results in (*path.glob(f"{mode}/**/results.json"), *path.glob(f"evaluations/*/{mode}/**/results.json")):
+        theirs = results.with_name("config.json")
+        theirs = workdir.read_config(theirs) if theirs.exists() else {}
+        if all(theirs.get(key) == mine[key] for key in {*keys, "train.steps"}):
+            return results.parent
     return None
 
 
-def _join(config, runs, folder, judged):
-    """Joins what a mode has written to the folder `judged` of each run; returns the page."""
+def _join(config, runs, folder, mode):
+    """Joins what a mode has written about the runs, as the list's config says; returns the page."""
     found: dict[str, list[pathlib.Path]] = {}
+    missing = []
     for run in runs:
-        path = run.folder(folder) / judged
-        if (path / "results.json").exists():
+        if path := _judged(run, folder, mode):
             found.setdefault(run.label, []).append(path)
+        else:
+            missing.append(f"{run.label}/seed_{run.seed}")
     if not found:
         raise UserError(f"no run of the list {config.name!r} is judged yet, and this shard has none: run another shard first")
-    return compare.join(found, folder / judged, f"{config.name}: {judged}", config.summary)
+    first = next(run for run in runs if run.label in found)
+    name = found[first.label][0].relative_to(first.folder(folder))
+    return compare.join(found, folder / name, f"{config.name}: {mode}", config.summary, missing=missing)
 
 
 def _parse_shard(shard):

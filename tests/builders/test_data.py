@@ -113,6 +113,7 @@ def test_mistakes_in_the_data_are_the_users(overrides, message):
 def test_foreign_outliers_and_chances_by_config():
     config = image_folder.get_config()
     config.data.update({"source": "photo_crops", "size": 8, "num_examples": 300, "foreign_source": "photo_crops"})
+    config.data.fraction = 0.9
     config.data.corruptions = ("foreign_outlier",)
     config.data.chance.foreign_outlier = 0.5
     data = build_data(config)

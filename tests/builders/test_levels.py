@@ -78,6 +78,29 @@ def test_without_clean_examples_the_noise_is_learnt_and_the_sampler_removes_it(t
         assert levels.located(other, tmp_path).sampling.final_denoise == 0.0
 
 
+def test_examples_that_are_left_out_teach_nothing_also_where_the_noise_is_learnt():
+    config = config_of("ambient_blind")
+    some = of([0.2] * 50 + [np.inf] * 50, [False] * 100)
+    assert set(noise_file.taught(config, some)) == {0.0, np.inf}
+    indices, _ = levels.build_pairs(config, build_process(config).schedule, some).draw(0, 1000)
+    assert indices.max() < 50
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_every_process_opens_the_model_that_measures_again(tmp_path, monkeypatch, index):
+    """A checkpoint is read by all processes together, so that a process which does not read it would stop the others."""
+    opened = []
+    monkeypatch.setattr(levels.jax, "process_index", lambda: index)
+    monkeypatch.setattr(levels.parallel, "barrier", lambda name: None)
+    monkeypatch.setattr(levels.model_reading, "build_reader", lambda model, *rest: model)
+    monkeypatch.setattr(levels.model_reading, "read_all", lambda reader, train: None)
+    monkeypatch.setattr(levels.measure, "measure", lambda *args: MIXED)
+    config = config_of("ambient_blind")
+    levels.measure_again(config, build_data(config), tmp_path, lambda: opened.append(1), step=7)
+    assert opened == [1]
+    assert (tmp_path / noise_file.FILE).exists() == (index == 0)
+
+
 def test_discarding_everything_is_refused():
     config = config_of("discard_blind")
     with pytest.raises(UserError, match=r"objective=discard_blind: no example may teach"):

@@ -16,6 +16,7 @@ from advdiff_jax.errors import UserError
 from advdiff_jax.interop import diffusers
 from advdiff_jax.modes import evaluate, poison, sample, train
 from advdiff_jax.modes import inspect as inspect_mode
+from advdiff_jax.noise import measure
 from configs import finetune_cifar10, pretrained
 from tests.interop.models import write
 from tests.launching import call
@@ -94,6 +95,16 @@ def test_the_final_step_changes_samples_alone(folder, images, tmp_path):
     before, after = (np.load(path.with_suffix(".npy")) for path in (tmp_path / "samples" / "step_0.png", out))
     assert before.dtype == after.dtype == np.uint8  # samples of 8-bit images
     assert np.any(before != after)
+
+
+def test_the_noise_of_the_data_is_measured_for_a_model_in_a_new_workdir(folder, images, tmp_path):
+    """Also after a try that failed, which may have had other data of as many examples."""
+    measured = on_digits(folder, **images, **{"sampling.final_denoise": "measured", "sampling.final_draws": 2})
+    tmp_path.joinpath("noise.npz").write_bytes(b"of other data")
+    out = sample.run(measured, tmp_path)
+    assert out == tmp_path / "samples" / "step_0.png"
+    assert len(measure.load(tmp_path / "noise.npz").std) == 32
+    sample.run(measured, tmp_path)
 
 
 def test_a_model_of_diffusers_is_poisoned_against(folder, images, tmp_path):

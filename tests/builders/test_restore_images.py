@@ -53,7 +53,7 @@ def places(tmp_path_factory):
 
 def restoration(places, operator="noise", images="dirty", clean="", file="", noise_std=STD, **values):
     config = image_folder.get_config("ddpm")
-    config.data.update({"source": "photo_crops", "num_examples": 300, "size": SIDE, "noise_std": STD})
+    config.data.update({"source": "photo_crops", "num_examples": 300, "size": SIDE, "noise_std": STD, "fraction": 0.9})
     config.data.update({"storage": "uint8", "cache_dir": str(places / "cache")})
     named = {"images": images, "clean": clean, "file": file}
     found = {key: str(places / value) if value not in ("", "held_out") else value for key, value in named.items()}

@@ -43,6 +43,7 @@ class Unreadable:
 def config():
     config = image_folder.get_config("ddpm")
     overrides = {"data.source": "photo_crops", "data.size": 16, "data.num_examples": COUNT, "data.noise_std": 0.2}
+    overrides["data.fraction"] = 0.9
     config.update_from_flattened_dict(overrides | {"evaluation.reading_draws": 1})
     return config
 

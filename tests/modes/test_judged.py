@@ -2,12 +2,13 @@
 
 import functools
 import json
+import pathlib
 
 import numpy as np
 import optax
 import pytest
 
-from advdiff_jax import workdir
+from advdiff_jax import modes, workdir
 from advdiff_jax.builders import foreign
 from advdiff_jax.builders.anomaly import build_planted
 from advdiff_jax.builders.classifier import build_classifier, build_judged
@@ -102,26 +103,33 @@ def test_certify_writes_a_classifier_that_is_read_for_images_of_its_shape(opened
         classifier.read(kept, (16, 16, 1))
 
 
-def test_a_list_of_runs_has_one_page_of_what_a_mode_says_about_each(opened, tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", ["certify", "restore"])
+def test_a_list_of_runs_has_one_page_of_what_a_mode_says_about_each(opened, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(sample, "open_run", lambda config, folder: opened._replace(config=config, out=folder))
-    base = config_of("certify")
+    base = config_of(mode, **{"restore.images": "held_out", "restore.count": 10, "restore.method": "one_step"})
     base.certify.draws = 20
-    settings = common.list_of_runs("pair", "Two of them.", base, {"huber": {"variant": "huber"}}, seeds=(0, 1), metrics=())
-    first = run.run_all(settings, tmp_path, "certify", "0/2")
-    both = run.run_all(settings, tmp_path, "certify", "1/2")
-    assert first == both == tmp_path / "certify" / "report.html"
-    found = json.loads((tmp_path / "certify" / "results.json").read_text())
-    own = [json.loads((tmp_path / "huber" / f"seed_{seed}" / "certify" / "results.json").read_text()) for seed in (0, 1)]
-    assert found["huber/certify_0.1_radius"] == pytest.approx(np.mean([one["certify_0.1_radius"] for one in own]))
-    assert "Two of them." in both.read_text()
-
-    monkeypatch.setattr(certify, "run", lambda config, folder: pytest.fail("it was judged before"))
-    run.run_all(settings, tmp_path, "certify", "0/1")
-    settings.base.certify.draws = 30
-    with pytest.raises(pytest.fail.Exception, match="judged before"):
-        run.run_all(settings, tmp_path, "certify", "0/1")
+    settings = common.list_of_runs("pair", "Two of them.", base, {"huber": {"variant": "huber"}}, seeds=(2, 4), metrics=())
     with pytest.raises(UserError, match="no run of the list 'pair' is judged yet, and this shard has none"):
-        run.run_all(settings, tmp_path / "empty", "certify", "8/9")
+        run.run_all(settings, tmp_path, mode, "8/9")
+    run.run_all(settings, tmp_path, mode, "0/2")
+    both = run.run_all(settings, tmp_path, mode, "1/2")
+    where = {"certify": pathlib.Path("certify"), "restore": pathlib.Path("restore/held_out-noise-one_step")}[mode]
+    assert both == tmp_path / where / "report.html"
+    joint = json.loads((tmp_path / where / "results.json").read_text())
+    own = [json.loads((tmp_path / "huber" / f"seed_{seed}" / where / "results.json").read_text()) for seed in (2, 4)]
+    name = {"certify": "certify_0.1_radius", "restore": "restore_one_step_psnr"}[mode]
+    assert joint[f"huber/{name}"] == pytest.approx(np.mean([one[name] for one in own]))
+    assert "Two of them." in both.read_text()
+    assert "Means over seeds 2, 4" in both.read_text()
+
+    # What is judged is skipped, unless a key that the mode may read is another; and such pages are not joined.
+    monkeypatch.setattr(modes, "load", lambda mode: lambda config, folder: pytest.fail("it was judged before"))
+    run.run_all(settings, tmp_path, mode, "0/1")
+    settings.base.sampling.steps = 4
+    with pytest.raises(pytest.fail.Exception, match="judged before"):
+        run.run_all(settings, tmp_path, mode, "0/1")
+    with pytest.raises(UserError, match="is judged yet"):
+        run.run_all(settings, tmp_path, mode, "8/9")
 
 
 def test_a_file_that_is_no_classifier_and_data_without_classes_are_refused(opened, tmp_path):

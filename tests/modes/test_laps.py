@@ -12,6 +12,7 @@ from advdiff_jax import workdir
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.experiment import build_experiment
 from advdiff_jax.builders.validate import resolve
+from advdiff_jax.errors import UserError
 from advdiff_jax.modes import e_step, evaluate, laps, train
 from advdiff_jax.training.checkpoint import restore_latest
 from configs import plane3d
@@ -65,6 +66,14 @@ def test_the_results_count_what_all_laps_and_their_draws_cost(finished):
     assert (path / "plots" / "laps.png").exists()
     evaluate.run(config, path)
     assert json.loads((path / "results.json").read_text()) == results
+
+
+def test_more_steps_of_a_finished_run_are_refused_because_its_laps_drew_with_other_models(finished):
+    _, path = finished
+    longer = small(**{"train.steps": 8})
+    with pytest.raises(UserError, match=r"train\.steps=8: .*its laps drew with models of fewer steps"):
+        train.run(longer, path)
+    assert (path / "results.json").exists()
 
 
 def test_the_next_lap_starts_from_the_model_before(finished, tmp_path):

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 def on_folder(folder, **overrides):
     config = image_folder.get_config("ddpm,tiny")
-    config.data.update({"path": str(folder), "size": 16, "num_workers": 1, "read_ahead": 2})
+    config.data.update({"path": str(folder), "size": 16, "num_workers": 1, "read_ahead": 2, "fraction": 0.9})
     config.network.update({"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "attention_resolutions": ()})
     config.train.update({"steps": 4, "log_every": 2, "warmup_steps": 1})
     config.sampling.update({"steps": 2, "batch_size": 2})
@@ -55,7 +55,7 @@ def test_every_mode_has_a_file_with_what_its_spec_says():
         assert modes.load(name).__module__ == f"advdiff_jax.modes.{name}"
         if spec.joint:
             assert modes.load_joint(name).__module__ == f"advdiff_jax.modes.{name}"
-    assert {*modes.PREVIEWS} == {"preview", "poison", "gain", "inspect", "compare", "reference", "noise"}
+    assert {*modes.PREVIEWS} == {"evaluations", "preview", "poison", "gain", "inspect", "compare", "reference", "noise"}
 
 
 def test_a_run_on_files_reaches_its_report(finished):
@@ -145,10 +145,10 @@ def test_restore_writes_the_mean_and_draws_of_each_image(finished, folder, tmp_p
     np.testing.assert_allclose(one / 127.5 - 1.0, found["mean"][1], atol=0.005)
     assert len(list((page.parent / "draws").glob("*.png"))) == 6
     results = json.loads((page.parent / "results.json").read_text())
-    assert results["sdedit_psnr"] < 40.0  # the images themselves are named as the clean ones: noise is taken from them
-    assert results["sdedit_spread"] > 0.0
-    assert {"nl_means_psnr", "wavelet_ssim", "as_measured_ssim"} <= results.keys()
-    assert "as_measured_psnr" not in results  # infinite
+    assert results["restore_sdedit_psnr"] < 40.0  # the dirty images are named as the clean ones too
+    assert results["restore_sdedit_spread"] > 0.0
+    assert {"restore_nl_means_psnr", "restore_wavelet_ssim", "restore_as_measured_ssim"} <= results.keys()
+    assert "restore_as_measured_psnr" not in results  # infinite
     text = page.read_text()
     assert "non-local means" in text
     assert text.count("data:image/png;base64") == 1

@@ -80,6 +80,12 @@ def test_a_dtype_is_kept():
     chex.assert_trees_all_equal_dtypes(gradients(conv_general_dilated), gradients(jax.lax.conv_general_dilated))
 
 
+def test_what_are_no_images_go_to_lax():
+    layer, x = Conv(6, (3,)), jax.random.normal(jax.random.key(0), (2, 9, 4))
+    params = layer.init(jax.random.key(1), x)
+    chex.assert_trees_all_close(jax.jit(layer.apply)(params, x), nn.Conv(6, (3,)).apply(params, x), rtol=1e-5)
+
+
 def test_errors_are_those_of_lax():
     with pytest.raises(ValueError, match="feature dimension"):
         conv_general_dilated(images(3), of_kernel(3), (1, 1), "SAME", dimension_numbers=LAYOUT)

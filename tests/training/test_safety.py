@@ -1,5 +1,6 @@
 """What keeps a run from losing work: stops while sampling, full disks, diverged losses, locked folders, more steps."""
 
+import contextlib
 import functools
 import json
 import os
@@ -19,7 +20,7 @@ from advdiff_jax import modes, workdir
 from advdiff_jax.builders import metrics, validate
 from advdiff_jax.builders.experiment import LEARNING_RATES, build_experiment
 from advdiff_jax.builders.registry import build
-from advdiff_jax.builders.validate import resolve
+from advdiff_jax.builders.validate import read_keys, resolve
 from advdiff_jax.data import batches
 from advdiff_jax.errors import UserError
 from advdiff_jax.modes import sample, train
@@ -306,6 +307,17 @@ def test_more_steps_that_would_change_the_first_are_refused(tmp_path, variant, o
     with pytest.raises(UserError, match=rf"config\.train\.steps=30: .* has 20, .*{reason}.*config\.init_from="):
         workdir.amend(small(variant, **overrides, **{"train.steps": 30}), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 20
+
+
+@pytest.mark.parametrize(("variant", "is_refused"), [("ddpm", False), ("discard_blind", True)])
+def test_more_steps_would_move_the_second_measurement_of_a_run_that_has_one(tmp_path, variant, is_refused):
+    config = small(variant, **{"train.steps": 30})
+    again = {"noise.again"} & read_keys(config, modes.MODES, "train")
+    assert bool(again) == is_refused
+    workdir.claim(small(variant), tmp_path, evaluate_only=False)
+    refused = pytest.raises(UserError, match=r"noise\.again=0\.5 is a share of train\.steps")
+    with refused if is_refused else contextlib.nullcontext():
+        workdir.amend(config, tmp_path, again)
 
 
 def test_a_run_goes_on_with_its_own_data(tmp_path, caplog):
