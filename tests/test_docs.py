@@ -143,10 +143,21 @@ def test_every_file_exists(page):
     assert not [name for name in named if not any((place / name).exists() for place in places)]
 
 
+def anchors(file):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @every_page
 def test_every_link_resolves(page):
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT[page])
-    assert not [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
+    broken = []
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
+        path, _, anchor = link.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        if "://" not in link and not (file.exists() and (not anchor or anchor in anchors(file))):
+            broken.append(link)
+    assert broken == []
 
 
 @every_page
