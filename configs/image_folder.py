@@ -22,4 +22,4 @@ def get_config(variant=None):
     config.network.channel_mults = (1, 2, 3, 4)  # --image_size 64
     config.network.attention_resolutions = (16, 8)
     config.train.steps = 500_000
-    return with_variant(config, variant or "ambient_blind")
+    return with_variant(config, variant, default="ambient_blind")

@@ -86,15 +86,15 @@ TINY = {
 }
 
 
-def overrides(variant: str | None) -> ml_collections.ConfigDict:
-    """Returns the settings of VARIANT, tiny or VARIANT,tiny, with its name; the default is `robust_adv`.
+def overrides(variant: str | None, default: str = "robust_adv") -> ml_collections.ConfigDict:
+    """Returns the settings of VARIANT, tiny or VARIANT,tiny, with its name; without a VARIANT those of `default`.
 
     Raises:
         UserError: an unknown variant.
     """
     names = [name for name in (variant or "").split(",") if name]
     modifiers = [name for name in names if name == "tiny"][:1]
-    name, *more = [name for name in names if name != "tiny"] or ["robust_adv"]
+    name, *more = [name for name in names if name != "tiny"] or [default]
     if name not in VARIANTS or more:
         raise UserError(f"variant={variant!r} is unknown: set one of {', '.join(VARIANTS)}, alone or with ,tiny")
     found = ml_collections.ConfigDict(VARIANTS[name])
@@ -103,7 +103,9 @@ def overrides(variant: str | None) -> ml_collections.ConfigDict:
     return found
 
 
-def with_variant(config: ml_collections.ConfigDict, variant: str | None) -> ml_collections.ConfigDict:
-    """Sets the robustness variant of a config; raises UserError if it is not known."""
-    config.update(overrides(variant))
+def with_variant(
+    config: ml_collections.ConfigDict, variant: str | None, default: str = "robust_adv"
+) -> ml_collections.ConfigDict:
+    """Sets the robustness variant of a config, `default` if none is named; raises UserError if it is not known."""
+    config.update(overrides(variant, default))
     return config

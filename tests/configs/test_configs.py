@@ -262,6 +262,11 @@ def test_every_key_can_be_overridden(monkeypatch):
     assert found == {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
 
 
+@pytest.mark.parametrize(("name", "default"), [("digits", "robust_adv"), ("image_folder", "ambient_blind")])
+def test_without_a_variant_own_images_are_measured_and_the_rest_is_the_papers_method(name, default):
+    assert [load(name, variant).variant for variant in (None, "tiny", "ddpm,tiny")] == [default, f"{default},tiny", "ddpm,tiny"]
+
+
 def test_an_unknown_variant_is_refused():
     with pytest.raises(UserError, match=r"'robust' is unknown: set one of ddpm, invariance, .*, alone or with ,tiny"):
         plane3d.get_config("robust")
