@@ -34,6 +34,8 @@ def describe(config: ml_collections.ConfigDict, data: Data) -> str:
     by = config.data.restored_by
     restored = "" if by == "none" else f"; all are restored by {by} before training"
     apart = f"; {len(data.held_out):,} examples are held out" if data.held_out is not None else ""
+    if config.data.fraction == 0.0:
+        return f"{len(data.train):,} training examples as they are{restored}{apart}"
     return f"{data.is_corrupted.mean():.0%} of {len(data.train):,} training examples corrupted by {kinds}{restored}{apart}"
 
 

@@ -86,7 +86,7 @@ def launch_two(port, program, *args, own=((), ())):
         )
         for i, more in enumerate(own)
     ]
-    found = [process.communicate(timeout=100)[1].splitlines() for process in pair]
+    found = [process.communicate(timeout=200)[1].splitlines() for process in pair]
     return [(process.returncode, lines) for process, lines in zip(pair, found, strict=True)]
 
 
@@ -151,3 +151,21 @@ def test_hosts_that_differ_end_at_the_start(tmp_path, free_port):
         said = f"error: {name}={folder!r} on process {process} is not the same on all: process 1 differs from process 0; give"
         assert lines[-1].startswith(said)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_measure_again_and_judge(tmp_path, free_port):
+    """All processes read the checkpoint in the middle of a run, and open a finished one: none waits for ever."""
+    args = [
+        *("--config=configs/digits.py:ambient_blind,tiny", f"--workdir={tmp_path / 'run'}", "--config.evaluation.metrics=()"),
+        *("--config.data.source=photo_crops", "--config.data.fraction=0.3", "--config.data.held_out=64"),
+        *("--config.data.num_examples=184", "--config.data.num_workers=0"),
+        *("--config.train.steps=4", "--config.train.warmup_steps=1"),
+        *("--config.noise.again_share=1000", "--config.evaluation.num_samples=16", "--config.sampling.steps=3"),
+    ]
+    judged = ["--mode=anomaly", "--config.anomaly.levels=(0.5,)", "--config.anomaly.draws=1", "--config.anomaly.examples=16"]
+    (status, first), (other, _) = launch_two(free_port, ("launch.py",), *args)
+    assert (status, other) == (0, 0)
+    assert any("measured again with the model's help" in line for line in first)
+    found = launch_two(free_port, ("launch.py",), *args, *judged)
+    assert [status for status, _ in found] == [0, 0]
+    assert [*(tmp_path / "run").glob("evaluations/*/anomaly/results.json")]  # under other keys than those of the run
