@@ -10,6 +10,7 @@ SETTINGS = {f"{count:,} images": {"num_examples": count + 5000} for count in (20
 
 def get_config():
     base = small(fashion_mnist.get_config())
+    base.name = "photo_crops"
     base.data.source = "photo_crops"
     base.data.size = 16
     base.data.channels = 3
