@@ -1,7 +1,7 @@
 """Digits: does a robustly trained denoiser purify attacked digits, or certify them, better than a plain one?
 
-Train the list first, then judge it: --mode=certify and --mode=purify write a page each over all runs. A run of `ddpm` takes two
-minutes of one core, one of `robust_adv` five; certifying takes one minute, purifying three.
+Train the list first, then judge it: --mode=certify and --mode=purify write a page each over all runs. A run takes one to two
+minutes of one core, and so does certifying it.
 """
 
 from configs import digits
