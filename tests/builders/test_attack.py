@@ -74,11 +74,15 @@ def test_an_attack_on_the_exact_model_is_the_closed_form_and_passes_its_checks(t
 
 
 def test_a_model_that_masks_its_gradient_fails_the_checks(tmp_path):
-    """Its estimate is a staircase: the gradient is zero, and no ascent beats noise."""
+    """A shift along the first axis moves its samples far along the second, which its gradient hides.
+
+    What an ascent sees is the shift of the samples itself. It follows it to the second axis, which moves nothing, so that noise
+    does better by far.
+    """
     config = config_of(**{"attack.kappas": (0.5,), "attack.pgd_steps": (4,)})
     predict = exact_prediction(config)
-    staircase = lambda x, t: predict(jnp.round(10.0 * x) / 10.0, t)
-    diagnosis = diagnose("attack", config, tmp_path, lambda x, t: jax.lax.stop_gradient(staircase(x, t)) + 0.0 * x)
+    sheared = lambda x, t: predict(x, t) + 5.0 * jnp.stack([jnp.zeros(len(x)), x[:, 0]], axis=1)
+    diagnosis = diagnose("attack", config, tmp_path, lambda x, t: jax.lax.stop_gradient(sheared(x, t)))
     assert diagnosis.numbers["attack_checks_failed"] >= 1.0
     assert "checks fail, the first: ddim_l2_start: pgd4 >= fgsm >= random, not at kappa=0.5" in diagnosis.warning
 
