@@ -6,7 +6,6 @@ every device that is used, that module has done its work and can go.
 
 import collections
 import functools
-import time
 
 import jax
 import jax.numpy as jnp
@@ -61,13 +60,7 @@ def _loop(operation, length, x, kernel):
 
 def _seconds(function, args, rounds):
     compiled = jax.jit(function)
-    jax.block_until_ready(compiled(*args))
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return min(benchmarks.timed(lambda: jax.block_until_ready(compiled(*args)))[0] for _ in range(rounds))
 
 
 def main() -> None:

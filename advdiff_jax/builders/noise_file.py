@@ -41,9 +41,8 @@ def learns_noise(config: ml_collections.ConfigDict, levels: NoiseLevels) -> bool
 
 def taught(config: ml_collections.ConfigDict, levels: NoiseLevels) -> np.ndarray:
     """Returns the level of each example as training takes it, [N]: 0 of those that teach everything, inf that teach nothing."""
-    if not learns_noise(config, levels):
-        return levels.used()
-    return np.where(np.isinf(levels.used()), np.inf, 0.0).astype(np.float32)
+    used = levels.used()
+    return np.where(np.isinf(used), used, np.float32(0.0)) if learns_noise(config, levels) else used
 
 
 def final_std(c: ml_collections.ConfigDict) -> float:
