@@ -6,11 +6,13 @@ import os
 import pathlib
 import tempfile
 
+import PIL.Image
 import pytest
 from absl import flags
+from matplotlib.figure import Figure
 
 # Most of the time of these tests is compilation; a process that a test starts inherits this.
-FAST_COMPILATION = "--xla_backend_optimization_level=0"
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FAST_COMPILATION += " --xla_cpu_use_fusion_emitters=false"  # halves it; XLA stops at a flag that its version does not have
 os.environ["XLA_FLAGS"] = f"{FAST_COMPILATION} --xla_force_host_platform_device_count=8"
@@ -25,7 +27,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
     os.environ["XDG_CACHE_HOME"] = _CACHE.name
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"  # to write a small program takes longer than to compile it
+
+
+@pytest.fixture(scope="module")
+def unpainted():
+    """Saves a figure as one pixel, for files whose tests run programs to their report and look at no picture."""
+
+    def one_pixel(figure, path, **kwargs):
+        PIL.Image.new("RGB", (1, 1)).save(path, "png")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", one_pixel)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

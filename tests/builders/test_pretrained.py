@@ -21,6 +21,8 @@ from configs import finetune_cifar10, pretrained
 from tests.interop.models import write
 from tests.launching import call
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def on_digits(folder, overrides=(), variant=None, **more):
     config = pretrained.get_config(variant)

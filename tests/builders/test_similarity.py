@@ -13,6 +13,8 @@ from advdiff_jax.errors import InvalidArgument
 from advdiff_jax.evaluation import memorization
 from configs import digits, plane3d
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 RNG = np.random.default_rng(0)
 
 

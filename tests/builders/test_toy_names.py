@@ -25,6 +25,8 @@ from advdiff_jax.sweep.run import expand, run_all
 from configs import plane3d
 from configs.ablations.common import list_of_runs
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 TIME = 0.2
 SHIFT = np.array([3.0, 0.0], np.float32)
 

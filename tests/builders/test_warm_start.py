@@ -18,6 +18,8 @@ from advdiff_jax.training import noise_floor, parallel, state
 from advdiff_jax.training.checkpoint import restore_latest
 from configs import plane3d
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def tiny(variant, **overrides):
     config = plane3d.get_config(variant)

@@ -20,6 +20,8 @@ from advdiff_jax.evaluation.fidelity import frechet_distance
 from configs import image_folder
 from tests.processes import independent_gaussians
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 COUNT = 600
 CLIPPED_STD = 0.188  # RMS change of a photo crop by noise of std 0.2, clipped to black and white
 

@@ -16,6 +16,8 @@ from advdiff_jax.modes import evaluate, given_samples, sample_files
 from advdiff_jax.modes import reference as reference_mode
 from configs import digits
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 MEASURES = (
     "fd",
     "kid",

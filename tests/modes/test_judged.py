@@ -33,6 +33,8 @@ from configs import default, digits, plane3d
 from configs.ablations import common
 from tests.processes import independent_gaussians
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 VARIANCE = 0.5
 
 

@@ -17,6 +17,8 @@ from advdiff_jax.modes import e_step, evaluate, laps, train
 from advdiff_jax.training.checkpoint import restore_latest
 from configs import plane3d
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def small(variant="em", **overrides):
     config = plane3d.get_config(variant)

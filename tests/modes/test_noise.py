@@ -12,6 +12,8 @@ from advdiff_jax.noise import measure
 from advdiff_jax.training.log import read_metrics
 from configs import digits
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def config_of(variant, **values):
     config = digits.get_config(f"{variant},tiny")

@@ -65,7 +65,8 @@ def test_micro_batches_are_the_whole_batch(variant, kind):
 
 def test_masks_of_dropout_stay_with_their_examples():
     # Without attention: the bias of its keys has the gradient 0, and Adam scales its rounding up to the learning rate.
-    sizes = {"base_channels": 4, "channel_mults": (1,), "attention_resolutions": (), "add_attention": False, "dropout": 0.2}
+    sizes = {"base_channels": 4, "channel_mults": (1,), "res_blocks": 1, "attention_resolutions": (), "dropout": 0.2}
+    sizes["add_attention"] = False
     sizes = {f"network.{name}": value for name, value in sizes.items()}
     assert_equal_steps(digits.get_config, "ddpm", (8, 8, 1), False, 2, **sizes, **{"train.learning_rate": 1e-4})
 

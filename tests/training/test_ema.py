@@ -18,6 +18,8 @@ from advdiff_jax.training.checkpoint import Checkpointer, restore_latest
 from advdiff_jax.training.step import make_train_step
 from configs import plane3d
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 OPTIMIZER = optax.adam(0.1)
 
 

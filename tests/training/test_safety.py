@@ -29,6 +29,8 @@ from advdiff_jax.training.log import read_metrics
 from configs import plane3d
 from tests.launching import ROOT
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 SMALL = {
     "data.num_examples": 256,
     "network.width": 8,
