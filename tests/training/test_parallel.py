@@ -29,7 +29,15 @@ def train_and_sample():
     """
     config = digits.get_config("robust_adv")
     config.network.update(
-        {"base_channels": 8, "channel_mults": (1,), "res_blocks": 1, "add_attention": False, "attention_resolutions": (), "dropout": 0.1, "remat": True}
+        {
+            "base_channels": 8,
+            "channel_mults": (1,),
+            "res_blocks": 1,
+            "add_attention": False,
+            "attention_resolutions": (),
+            "dropout": 0.1,
+            "remat": True,
+        }
     )
     config.train.update({"batch_size": 32, "warmup_steps": 1, "accumulate": 2, "more_ema_decays": (0.9,)})
     config.robust.bias_max, config.robust.group_size = 0.1, 2
