@@ -8,6 +8,7 @@ def get_config(variant=None):
     config = default.get_config()
     config.name = "mixture"
     config.data.source = "mixture"
+    config.noise.margin = 1.5  # as in plane3d
     config.data.outlier_fraction = 0.02
     # One mode is far from the others: the random share of 2,000 points that it gets moves w2 by 20 %.
     config.evaluation.num_samples = 6000
