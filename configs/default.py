@@ -375,7 +375,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # --- noise: what is measured in each example, for *_blind, *_blind_adv, robust.floor and sampling.final_denoise ---------
     config.noise = noise = ml_collections.ConfigDict()
     noise.file = ""  # noise.npz of --mode=noise for this training set; empty: measured when the run begins
-    # 5, for images: clipped noise has a mean, which large levels hide, and so do they an error of s. 1.5 in the configs of points.
+    # 5, for images: large levels hide an error of s, and the mean that clipped noise has. 1.5 in the configs of points.
     noise.margin = 5.0  # ambient_blind, ambient_blind_adv: noise of std s: teaches where sigma / alpha > margin s
     # Below 50 clean examples: final (the model learns the noise too, and a final step removes it from samples) | lowest (each
     # example teaches above 1.05 times its own level, and the last sampling step goes from the lowest one to the estimate of x0)
