@@ -1,8 +1,8 @@
 """A trained model as it is, without training: --config.init_from=FOLDER, a model in diffusers' layout or a workdir.
 
-Network and process are those of the folder; so are the image size, the sampler and its clipping, unless they are set here or on
-the command line. Photographs stand where no data are named: --config.data.source=folder --config.data.path=IMAGES compares
-with others.
+Network and process are those of the model. So are the image size, the sampler and its clipping of a model in diffusers' layout,
+unless they are set on the command line. Photographs stand where no data are named: --config.data.source=folder
+--config.data.path=IMAGES compares with others.
 """
 
 from configs import default

@@ -74,6 +74,11 @@ def build_levels(config: ml_collections.ConfigDict, data: Data, folder: pathlib.
             f"{path} has the noise of {len(found.std):,} examples, and the training set has {len(data.train):,}: write it "
             "again with --mode=noise"
         )
+    if config.noise.file and found.data and found.data != measure.identity(data.train):
+        raise UserError(
+            f"config.noise.file={path} has the noise of other examples: of another config.data.seed, which "
+            "follows config.seed, of other images or other dirt; write it again with --mode=noise and the settings of this run"
+        )
     if kept:
         measure.save(kept, found)
         parallel.barrier("levels measured")
@@ -116,7 +121,7 @@ def measure_again(
     model = build_model()  # all processes open the checkpoint
     if jax.process_index() == 0:
         draws = _draws_of_again(config, data)
-        reader = model_reading.build_reader(model, data.train.shape[1:], config.seed, draws)
+        reader = model_reading.build_reader(model, data.train.shape[1:], config.seed, draws, config.sampling.batch_size)
         found = measure.measure(data.train, config.seed, model_reading.read_all(reader, data.train))
         cost = model_reading.cost(len(data.train), draws)
         measure.save(folder / FILE, found._replace(step=step, evaluations=cost))

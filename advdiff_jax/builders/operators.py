@@ -74,7 +74,8 @@ def _k_space(c, shape):
     if found.shape != shape[:2]:
         sizes = ("x".join(map(str, pair)) for pair in (found.shape, shape[:2]))
         raise InvalidArgument("file={!r}: the mask of {} does not fit images of {}".format(c.file, *sizes))
-    operator = operators.k_space(np.fft.ifftshift(found >= 128 if found.dtype == np.uint8 else found > 0))
+    is_image = pathlib.Path(c.file).suffix != ".npy"
+    operator = operators.k_space(np.fft.ifftshift(found >= 128 if is_image else found > 0))
     return lambda mask: operator
 
 
@@ -84,10 +85,19 @@ def _python(c, shape):
     if spec is None:
         raise InvalidArgument(f"file={c.file!r} is not Python: name a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own program
+        raise InvalidArgument(f"file={c.file!r} does not run ({type(error).__name__}: {error}): mend it") from error
     if not hasattr(module, "forward"):
         raise InvalidArgument(f"file={c.file!r} has no function forward: write forward(x), images [B, H, W, C] to such images")
-    found = jax.eval_shape(module.forward, jax.ShapeDtypeStruct((2, *shape), np.float32))
+    try:
+        found = jax.eval_shape(module.forward, jax.ShapeDtypeStruct((2, *shape), np.float32))
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise InvalidArgument(
+            f"file={c.file!r}: forward fails on images {[2, *shape]} ({type(error).__name__}: {said}): write it with jax.numpy"
+        ) from error
     if found.shape != (2, *shape):
         raise InvalidArgument(
             f"file={c.file!r}: forward makes {list(found.shape)} of {[2, *shape]}: return images of the shape that it takes"

@@ -34,13 +34,15 @@ class Images(NamedTuple):
 
     Attributes:
         stored: a data set [N, H, W, C], see `pixels`.
-        names: without ending, unique, [N].
+        names: without folder and ending, unique, [N].
         masks: pixels that are known, [N, H, W, 1] of bool; None: all.
+        paths: with folders, without ending, by which clean images are found, [N]; (): the names.
     """
 
     stored: pixels.Examples
     names: list[str]
     masks: pixels.Examples | None
+    paths: list[str] | tuple = ()
 
 
 class Restoration(NamedTuple):
@@ -158,19 +160,21 @@ def read_images(config: ml_collections.ConfigDict, key: str, path: str, shape: t
         for theirs, own in KEYS.items():
             said = said.replace(theirs, own)
         raise UserError(said) from error
-    return Images(stored, names, getattr(stored, "masks", None))
+    return Images(stored, names, getattr(stored, "masks", None), getattr(stored, "paths", lambda: names)())
 
 
 def _paired(clean, dirty):
     """Returns the clean image of each dirty one, as floats: that of the same name."""
-    by_name = {name: index for index, name in enumerate(clean.names)}
-    missing = [name for name in dirty.names if name not in by_name]
+    by_path = {path: index for index, path in enumerate(clean.paths)}
+    missing = [path for path in dirty.paths if path not in by_path]
     if missing:
         raise UserError(
-            f"config.restore.clean has no image for {len(missing):,} of {len(dirty.names):,} images, such as {missing[0]}: add "
-            "one of the same name for each"
+            f"config.restore.clean has no image for {len(missing):,} of {len(dirty.paths):,} images, such as {missing[0]}: add "
+            "one of the same name, in the same subfolder, for each"
         )
-    return pixels.to_float(clean.stored[np.array([by_name[name] for name in dirty.names])])
+    if len(by_path) < len(clean.paths):
+        raise UserError("config.restore.clean has several images of one name that differ in their ending: leave one of each")
+    return pixels.to_float(clean.stored[np.array([by_path[path] for path in dirty.paths])])
 
 
 def _measured(config, images, train):
@@ -189,9 +193,9 @@ def _measured(config, images, train):
             "config.restore.method=final, or train ambient_blind with config.noise.without_clean=lowest",
             100.0 * noisy,
         )
-    per_image = (value[: len(images)] for value in (found.std, found.is_clean, found.reading, found.whiteness))
-    std, is_clean, reading, whiteness = per_image
-    return NoiseLevels(std, found.error, is_clean, reading, whiteness, found.words)
+    is_clean, reading, whiteness = (value[: len(images)] for value in (found.is_clean, found.reading, found.whiteness))
+    std, uncertainty = measure.shrunk(reading, found.error, is_clean)  # the level of the training set is not theirs
+    return NoiseLevels(std, found.error, is_clean, reading, whiteness, found.words, uncertainty)
 
 
 def _noise(config, found, train, schedule):
@@ -203,6 +207,11 @@ def _noise(config, found, train, schedule):
         raise UserError(
             "config.restore.noise_std='measured' reads whole images, and these have masks: give the std of the noise in the "
             "known pixels, 0 for none"
+        )
+    elif spec.kind == "linear":
+        raise UserError(
+            f"config.restore.noise_std='measured' reads noise that is white in the images, and config.restore.operator="
+            f"{c.operator} may leave another: give its std, 0 for none"
         )
     else:
         measured = _measured(config, found.stored, train)

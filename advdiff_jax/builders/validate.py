@@ -120,6 +120,11 @@ def resolve(
     check_ranges(workdir.flatten(config))
     _check_batch(config)
     if config.train.budget_evaluations:
+        if "train.steps" in overrides and "train.budget_evaluations" not in overrides:
+            raise UserError(
+                f"config.train.steps={config.train.steps} would not be read: config.train.budget_evaluations="
+                f"{config.train.budget_evaluations} says how many steps there are; set that, or also set it to 0"
+            )
         config.train.steps = affordable_steps(config)
     _check_steps(config)
     _check_ascent(config)

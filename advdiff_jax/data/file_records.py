@@ -9,7 +9,7 @@ import numpy as np
 
 from advdiff_jax.data.file_kinds import shown
 from advdiff_jax.data.fingerprint import of_files
-from advdiff_jax.data.listing import Entry
+from advdiff_jax.data.listing import Entry, own_path
 
 
 class Files:
@@ -32,6 +32,10 @@ class Files:
 
     def name(self, index: int) -> str:
         return shown(str(self._root / self._names[index]))
+
+    def path(self, index: int) -> str:
+        """Returns the path of a file under the folder."""
+        return self._names[index]
 
     def head(self, index: int, count: int) -> bytes:
         """Returns the first bytes of a file; raises OSError if it cannot be read."""
@@ -74,6 +78,10 @@ class Members:
 
     def name(self, index: int) -> str:
         return shown(str(self._root / self._entries[index].name))
+
+    def path(self, index: int) -> str:
+        """Returns the path of a member in its archive."""
+        return own_path(self._entries[index])
 
     def fingerprint(self) -> dict:
         """Returns `fingerprint.of_files` of the members."""

@@ -63,10 +63,12 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Says in one line how two fingerprints differ; "" if they do not."""
     if before == now:
         return ""
+    masks = ["the masks have changed"] if before.get("masks") != now.get("masks") else []
     if "files" in before and "files" in now and before["kind"] == now["kind"]:
-        return _files_difference(before["files"], now["files"])
-    keys = [key for key in {**before, **now} if key not in ("files", "sha256") and before.get(key) != now.get(key)]
-    return ", ".join(f"{key}: {before.get(key)} then, {now.get(key)} now" for key in keys) or "the same numbers, other contents"
+        return ", ".join(filter(None, [_files_difference(before["files"], now["files"]), *masks]))
+    keys = [key for key in {**before, **now} if key not in ("files", "sha256", "masks") and before.get(key) != now.get(key)]
+    changed = [*(f"{key}: {before.get(key)} then, {now.get(key)} now" for key in keys), *masks]
+    return ", ".join(changed) or "the same numbers, other contents"
 
 
 def _files_difference(before, now):

@@ -34,6 +34,11 @@ class Entry(NamedTuple):
     member: str | int = ""
 
 
+def own_path(entry: Entry) -> str:
+    """Returns the path of an entry under its root, or under the archive that holds it."""
+    return entry.name.removeprefix(f"{entry.archive}/") if entry.archive else entry.name
+
+
 class Listing(NamedTuple):
     """What lies under a folder or in an archive.
 

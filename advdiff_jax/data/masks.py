@@ -1,5 +1,6 @@
 """Masks of a user's own images: data sets [N, H, W, 1] of bool (see `pixels`), True where a pixel is known."""
 
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,8 @@ class RecordMasks:
     """Masks of encoded images, read on access, cropped and resized as the images are (`records.fit`).
 
     A pixel of a resized image is a mean over pixels of the file. It is known only if it and its neighbours are means of known
-    pixels alone, because the bicubic filter reaches into them.
+    pixels alone, because the bicubic filter reaches into them: one pixel around in an image that was made smaller, as many as
+    the factor in one that was enlarged.
 
     Args:
         records: the encoded images or mask files.
@@ -40,7 +42,7 @@ class RecordMasks:
     """
 
     def __init__(self, records: Records, decode: Callable[[bytes], Image.Image], shape: Sequence[int], crop: int, pad: bool):
-        self._records, self._decode, self._crop, self._pad = records, decode, crop, pad
+        self.records, self._decode, self._crop, self._pad = records, decode, crop, pad
         self.shape, self.dtype = (*shape[:3], 1), np.dtype(bool)
 
     def __len__(self) -> int:
@@ -52,14 +54,19 @@ class RecordMasks:
 
     def _mask(self, index):
         try:
-            whole = self._decode(self._records.read([index])[0])
+            whole = self._decode(self.records.read([index])[0])
         except (OSError, ValueError) as error:
-            said = f"{self._records.name(index)} has no readable mask ({listing.os_reason(error)})"
+            said = f"{self.records.name(index)} has no readable mask ({listing.os_reason(error)})"
             raise UserError(f"{said}: repair or remove it, and start again") from error
         height, width = self.shape[1:3]
         mask = fit(whole, (height, width), 1, self._crop, self._pad) == 255
+        is_framed = self._pad and whole.width <= width and whole.height <= height
         is_resized = (whole.width > width and whole.height > height) or whole.width < width or whole.height < height
-        return ndimage.minimum_filter(mask, (3, 3, 1)) if is_resized else mask
+        if is_framed or not is_resized:
+            return mask
+        shorter = min(whole.width, whole.height, self._crop or whole.width)
+        reach = math.ceil(max(1.0, height / whole.height, width / whole.width, min(height, width) / shorter))
+        return ndimage.minimum_filter(mask, (2 * reach + 1, 2 * reach + 1, 1))
 
 
 class ArrayMasks:
@@ -122,4 +129,4 @@ def pair(
 
 
 def _stem(entry):
-    return pathlib.PurePosixPath(entry.name).with_suffix("").as_posix()
+    return pathlib.PurePosixPath(listing.own_path(entry)).with_suffix("").as_posix()

@@ -141,10 +141,22 @@ class Images:
             found[next(name for name in itertools.chain([stem], others) if name not in found)] = None
         return list(found)
 
+    def paths(self) -> list[str]:
+        """Returns the paths of the images under their folder or archive, without ending; without any, the names."""
+        path = getattr(self._records, "path", None)
+        if path is None:
+            return self.names()
+        return [pathlib.PurePosixPath(path(index)).with_suffix("").as_posix() for index in range(len(self))]
+
     def fingerprint(self) -> dict:
-        """Returns `fingerprint.of` of the records; those that cannot say what they hold are identified by their number."""
+        """Returns `fingerprint.of` of the records, and a hash of that of masks which have files of their own.
+
+        Records that cannot say what they hold are identified by their number.
+        """
         own = getattr(self._records, "fingerprint", None)
-        return own() if own else {"kind": type(self._records).__name__, "count": len(self)}
+        found = own() if own else {"kind": type(self._records).__name__, "count": len(self)}
+        masks = getattr(self.masks, "records", self._records)
+        return found if masks is self._records or not own else found | {"masks": masks.fingerprint()["sha256"]}
 
     def _image(self, index, data):
         for offset in range(len(self)):

@@ -65,7 +65,8 @@ def attack(
     """
 
     def loss(moved):
-        image = jnp.clip(moved, -1.0, 1.0)
+        # The gradient passes the clip: a pixel that a step took beyond black or white must find back.
+        image = moved + jax.lax.stop_gradient(jnp.clip(moved, -1.0, 1.0) - moved)
 
         def one(own):
             return optax.softmax_cross_entropy_with_integer_labels(classify(own, image), labels)

@@ -139,7 +139,7 @@ def card(config: ml_collections.ConfigDict, data: Data, out: pathlib.Path, step:
         f"- Data: {name}, images of {'x'.join(map(str, data.train.shape[1:]))}.",
         f"- Dirt: {dirt}.",
         f"- Variant: `{config.variant}` (objective `{config.objective}`) of advdiff_jax.",
-        f"- Trained: {trained}{start}; averaged weights, decay {config.train.ema_decay:g}.",
+        f"- Trained: {trained}{start}; averaged weights, decay {config.sampling.ema_decay or config.train.ema_decay:g}.",
         *([f"- Noise: {final}"] if (final := _without_final_step(config)) else []),
         "",
         f"## Metrics, n = {config.evaluation.num_samples:,} samples",

@@ -14,7 +14,6 @@ from advdiff_jax.training import parallel
 from advdiff_jax.workdir import flatten
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Describes the model that `config.init_from` names, or the run in `folder`, into `folder`/inspect/inspect.txt.
 
@@ -23,9 +22,12 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: see `builders`, or there is no model.
     """
-    text = describe(config, folder)
+    return _write(describe(config, folder), folder / "inspect" / "inspect.txt")  # all processes open the model
+
+
+@parallel.on_first_process
+def _write(text, path):
     print(text, end="\n\n")
-    path = folder / "inspect" / "inspect.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")
     return path

@@ -45,7 +45,6 @@ MEANING = {
 }
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Writes noise.npz and report.html to `folder`/noise; trains nothing, and claims no run.
 
@@ -61,8 +60,12 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
         UserError: see `builders.data.build_data` and `builders.pretrained.restore`, or an example holds numbers that are not
             finite.
     """
-    data, out = build_data(config), folder / "noise"
-    reader = _reader(config, data, folder)
+    data = build_data(config)
+    return _measure(config, data, folder / "noise", _reader(config, data, folder))  # all processes open the model
+
+
+@parallel.on_first_process
+def _measure(config, data, out, reader):
     readings = reader and model_reading.read_all(reader, data.train)
     with as_user_error("config.data"):
         found = measure.measure(data.train, config.seed, readings)

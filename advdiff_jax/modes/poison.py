@@ -29,7 +29,6 @@ from advdiff_jax.training import parallel
 log = logging.getLogger(__name__)
 
 
-@parallel.on_first_process
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
     """Poisons the clean training set of `config` as `config.poison` says, into `folder`/poison/poison.array_record.
 
@@ -39,12 +38,15 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path
     Raises:
         UserError: no such checkpoint, a checkpoint of another shape of data, or a bad value.
     """
-    c, data = config.poison, build_data(config)
-    clean = data.source.train
-    attacked = _attacked(config)
-    experiment, process = build_experiment(attacked, clean.shape[1:]), build_process(attacked)
-    checkpoint = path_of(c.checkpoint)
-    restored = restore(attacked, experiment, checkpoint)
+    data, attacked = build_data(config), _attacked(config)
+    experiment = build_experiment(attacked, data.source.train.shape[1:])
+    restored = restore(attacked, experiment, path_of(config.poison.checkpoint))  # all processes open it
+    return _write(config, folder, data, attacked, experiment, restored)
+
+
+@parallel.on_first_process
+def _write(config, folder, data, attacked, experiment, restored):
+    c, clean, process = config.poison, data.source.train, build_process(attacked)
     with as_user_error("config.poison"):
         perturb = adversarial(build(BALLS, config, "poison.ball"), c.attack_steps, c.step_size, random_start=True)
         objective = denoising(process.schedule, process.parameterization)

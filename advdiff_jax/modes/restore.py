@@ -1,6 +1,7 @@
 """`--mode=restore`: restores dirty images by the model of a run, and shows posterior mean, draws and spread of each."""
 
 import functools
+import itertools
 import json
 import logging
 import pathlib
@@ -87,7 +88,7 @@ def _restore(names, opened):
         found[name] = one
         said = ", ".join(f"{COLUMNS[key]} {value:.4g}" for key, value in found[name].quality.items())
         log.info("%s: %.1f s%s", name, found[name].seconds, f"; {said}" if said else "")
-    out = opened.out / "restore" / _name(config)
+    out = _folder(config, opened.out / "restore")
     out.mkdir(parents=True, exist_ok=True)
     _write_files(out, asked, found[names[0]])
     images, numbers = _draw(config, out, asked, found), _numbers(asked, found, judge)
@@ -95,9 +96,17 @@ def _restore(names, opened):
     return out / "report.html"
 
 
-def _name(config):
+def _folder(config, parent):
+    """Returns the folder of these images and settings: that of an earlier restoration alike, or a new one."""
     c = config.restore
-    return f"{pathlib.Path(c.images).stem}-{c.operator}-{c.method}"[: workdir.LONGEST_NAME]
+    name = f"{pathlib.Path(c.images).name}-{c.operator}-{c.method}"[: workdir.LONGEST_NAME]
+    own = {key: value for key, value in workdir.flatten(config).items() if key.startswith("restore.")}
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        path = folder / "config.json"
+        before = workdir.read_config(path) if path.exists() else None
+        if before is None or all(before.get(key) == value for key, value in own.items()):
+            return folder
 
 
 def _apply(config, asked: Restoration, restore, judge) -> Restored:

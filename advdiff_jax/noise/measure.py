@@ -1,7 +1,9 @@
 """Measures the noise of every example of a data set, given nothing but the data."""
 
+import hashlib
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from advdiff_jax.noise import groups, planted, quiet
 
 FEWEST = 50  # clean examples that serve as carriers of planted noise
 CARRIERS = 500
+IDENTIFIED = 64  # examples by which a data set is known again
 ROUNDING = 2.0 / 255.0  # a level that files of 8 bits have by rounding and by flat areas; of floats: a share of their spread
 ROUNDING_OF_FLOATS = 0.005
 
@@ -32,6 +35,7 @@ class NoiseLevels(NamedTuple):
         uncertainty: relative standard deviation of such a std, [].
         step: of the run whose model read them too; 0: the data alone were read, or another model read them.
         evaluations: of that model's network.
+        data: `identity` of the examples; "": not known, as in a file of one's own.
     """
 
     std: np.ndarray
@@ -43,6 +47,7 @@ class NoiseLevels(NamedTuple):
     uncertainty: float = 0.0
     step: int = 0
     evaluations: int = 0
+    data: str = ""
 
     def used(self) -> np.ndarray:
         """Returns the levels as training takes them: 0 in clean examples, [N] float32."""
@@ -89,8 +94,15 @@ def measure(examples: Examples, seed: int = 0, further: Readings | None = None) 
     if further and 0 < np.sum(verdict.is_clean) < len(levels):
         again = groups.split(quiet.Reading(levels, whiteness), least, filters.relative_error, is_tiny)
         verdict = again if 0 < np.sum(again.is_clean) < len(levels) else verdict
-    std, uncertainty = _shrunk(levels, error, verdict.is_clean)
-    return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words, uncertainty)
+    std, uncertainty = shrunk(levels, error, verdict.is_clean)
+    return NoiseLevels(std, error, verdict.is_clean, levels, whiteness, verdict.words, uncertainty, data=identity(examples))
+
+
+def identity(examples: Examples) -> str:
+    """Returns a hash of evenly spaced examples [N, ...] as they are stored, dirt included, and of their shape."""
+    digest = hashlib.sha256(str((examples.shape, np.dtype(examples.dtype).name)).encode())
+    digest.update(np.ascontiguousarray(examples[evenly_spaced_indices(len(examples), IDENTIFIED)]))
+    return digest.hexdigest()
 
 
 def _check_finite(examples):
@@ -136,13 +148,14 @@ def _calibrated(examples, further, own, limits, is_clean, filters, seed):
         level = np.concatenate([_read_block(filters, images[block], block)[0] for block in _blocks(len(images))])
         return np.stack([level, *(further.read(images).T if further else ())], axis=1)
 
-    calibration = planted.calibrate(read, carriers, examples.dtype, seed)
+    scale = float(np.std(carriers)) if carriers.ndim == 2 else 1.0  # points have units of their own
+    calibration = planted.calibrate(read, carriers, examples.dtype, seed, scale)
     readings = np.stack([own, *(further.of_examples.T if further else ())], axis=1)
     return planted.apply(calibration, readings, limits), calibration.error
 
 
-def _shrunk(levels, error, is_clean):
-    """Draws the levels of noisy examples towards their mean by as much as the error explains of their spread.
+def shrunk(levels: np.ndarray, error: float, is_clean: np.ndarray) -> tuple[np.ndarray, float]:
+    """Draws the levels [N] of noisy examples towards their mean by as much as the error explains of their spread.
 
     One level for all, read with an error, is one level again (an empirical-Bayes estimate in the logarithm). Returns the levels
     and their relative standard deviation.
@@ -152,9 +165,9 @@ def _shrunk(levels, error, is_clean):
     logs = np.log(levels[~is_clean])
     middle, spread = np.median(logs), (np.quantile(logs, 0.84) - np.quantile(logs, 0.16)) / 2.0
     kept = max(0.0, 1.0 - (error / spread) ** 2) if spread > 0.0 else 0.0
-    shrunk = levels.copy()
-    shrunk[~is_clean] = np.exp(middle + kept * (logs - middle))
-    return shrunk, float(error * np.sqrt(kept))
+    drawn = levels.copy()
+    drawn[~is_clean] = np.exp(middle + kept * (logs - middle))
+    return drawn, float(error * np.sqrt(kept))
 
 
 def save(path: pathlib.Path, levels: NoiseLevels) -> None:
@@ -172,7 +185,11 @@ def load(path: pathlib.Path) -> NoiseLevels:
         with np.load(path, allow_pickle=False) as file:
             later = NoiseLevels._field_defaults  # a file of an earlier version has fewer
             found = {name: file[name] for name in NoiseLevels._fields if name in file or name not in later}
-    except (OSError, ValueError, KeyError) as error:
+        kinds = {"error": float, "words": str, "uncertainty": float, "step": int, "evaluations": int, "data": str}
+        found |= {name: kind(found[name]) for name, kind in kinds.items() if name in found}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidArgument(f"{path} is no file of --mode=noise ({error}): write it again") from error
-    kinds = {"error": float, "words": str, "uncertainty": float, "step": int, "evaluations": int}
-    return NoiseLevels(**found | {name: kind(found[name]) for name, kind in kinds.items() if name in found})
+    levels = NoiseLevels(**found)._replace(is_clean=np.asarray(found["is_clean"]).astype(bool))
+    if not levels.std.shape == levels.is_clean.shape == levels.reading.shape == levels.whiteness.shape == (levels.std.size,):
+        raise InvalidArgument(f"{path}: std, is_clean, reading and whiteness must have one number for each example")
+    return levels

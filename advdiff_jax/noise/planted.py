@@ -17,7 +17,7 @@ import scipy.ndimage
 from advdiff_jax.data.pixels import as_stored
 
 COUNT = 2000  # planted images
-LEVELS = (0.02, 0.8)  # std of the planted noise, in the data's units, even in the logarithm
+LEVELS = (0.02, 0.8)  # std of the planted noise over the scale of the data, even in the logarithm; that of images is 1
 FILTER = 5  # pixels
 LEAST = 0.01  # below this first reading, which planted noise does not have, a level is in proportion to it
 
@@ -28,10 +28,12 @@ class Calibration(NamedTuple):
     Attributes:
         coefficients: of `_design`.
         error: std of its residual: the relative error of a level.
+        scale: of the data: readings and levels are in its units.
     """
 
     coefficients: np.ndarray
     error: float
+    scale: float = 1.0
 
 
 def smoothed(images: np.ndarray) -> np.ndarray:
@@ -39,10 +41,10 @@ def smoothed(images: np.ndarray) -> np.ndarray:
     return scipy.ndimage.median_filter(images, size=(1, FILTER, FILTER, 1))
 
 
-def plant(rng: np.random.Generator, carriers: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def plant(rng: np.random.Generator, carriers: np.ndarray, dtype: np.dtype, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Returns `COUNT` noisy copies of carriers [n, ...] as a data set of this dtype holds them, and their levels [COUNT]."""
     x = carriers[np.resize(np.arange(len(carriers)), COUNT)]
-    levels = np.exp(rng.uniform(*np.log(LEVELS), COUNT))
+    levels = scale * np.exp(rng.uniform(*np.log(LEVELS), COUNT))
     noise = levels.reshape(-1, *[1] * (x.ndim - 1)) * rng.standard_normal(x.shape)
     return as_stored((x + noise).astype(np.float32), dtype), levels
 
@@ -54,16 +56,18 @@ def at_limits(examples: np.ndarray) -> np.ndarray:
     return np.mean((examples == 0) | (examples == 255), axis=tuple(range(1, examples.ndim)))
 
 
-def fit(readings: np.ndarray, limits: np.ndarray, levels: np.ndarray) -> Calibration:
+def fit(readings: np.ndarray, limits: np.ndarray, levels: np.ndarray, scale: float = 1.0) -> Calibration:
     """Fits the levels [n] of planted noise to readings [n, R] and shares at the limits [n]."""
-    design, wanted = _design(readings, limits), np.log(levels)
+    design, wanted = _design(readings / scale, limits), np.log(levels / scale)
     coefficients = np.linalg.lstsq(design, wanted, rcond=None)[0]
-    return Calibration(coefficients, float(np.std(design @ coefficients - wanted)))
+    return Calibration(coefficients, float(np.std(design @ coefficients - wanted)), scale)
 
 
 def apply(calibration: Calibration, readings: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Returns the calibrated levels [n] of readings [n, R] with shares at the limits [n]."""
-    return np.minimum(readings[:, 0] / LEAST, 1.0) * np.exp(_design(readings, limits) @ calibration.coefficients)
+    readings = readings / calibration.scale
+    levels = np.minimum(readings[:, 0] / LEAST, 1.0) * np.exp(_design(readings, limits) @ calibration.coefficients)
+    return calibration.scale * levels
 
 
 def _design(readings, limits):
@@ -72,7 +76,7 @@ def _design(readings, limits):
     return np.stack([np.ones(len(limits)), *terms, *squares], axis=1)
 
 
-def calibrate(read, carriers: np.ndarray, dtype: np.dtype, seed: int) -> Calibration:
-    """Plants noise in carriers [n, ...], and fits what `read`, images -> readings [n, R], says of them."""
-    images, levels = plant(np.random.default_rng(seed), carriers, dtype)
-    return fit(read(images), at_limits(images), levels)
+def calibrate(read, carriers: np.ndarray, dtype: np.dtype, seed: int, scale: float = 1.0) -> Calibration:
+    """Plants noise in carriers [n, ...] of this scale, and fits what `read`, examples -> readings [n, R], says of them."""
+    images, levels = plant(np.random.default_rng(seed), carriers, dtype, scale)
+    return fit(read(images), at_limits(images), levels, scale)

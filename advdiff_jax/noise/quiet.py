@@ -122,9 +122,10 @@ def _count(dimension):
 
 def _patch_directions(x, side):
     patches = _patches(x, side)
-    shape = patches.shape[3:]
-    flat = patches.reshape(-1, np.prod(shape))
-    flat = flat[:: max(1, len(flat) // 400_000)].astype(np.float64)
+    shape, places = patches.shape[3:], patches.shape[:3]
+    # All patches of large images would take 27 times the images' memory.
+    chosen = np.arange(0, np.prod(places), max(1, np.prod(places) // 400_000))
+    flat = patches[np.unravel_index(chosen, places)].reshape(len(chosen), -1).astype(np.float64)
     mean = flat.mean(0)
     directions = np.linalg.eigh(np.cov((flat - mean).T))[1].T
     return lambda first, last: Filters(directions[first:last].reshape(-1, *shape), directions[first:last] @ mean)

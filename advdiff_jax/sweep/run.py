@@ -170,16 +170,15 @@ def _judged(run, folder, mode):
 def _join(config, runs, folder, mode):
     """Joins what a mode has written about the runs, as the list's config says; returns the page."""
     found: dict[str, list[pathlib.Path]] = {}
-    missing = []
+    missing, name = [], None
     for run in runs:
         if path := _judged(run, folder, mode):
+            name = name or path.relative_to(run.folder(folder))
             found.setdefault(run.label, []).append(path)
         else:
             missing.append(f"{run.label}/seed_{run.seed}")
     if not found:
         raise UserError(f"no run of the list {config.name!r} is judged yet, and this shard has none: run another shard first")
-    first = next(run for run in runs if run.label in found)
-    name = found[first.label][0].relative_to(first.folder(folder))
     return compare.join(found, folder / name, f"{config.name}: {mode}", config.summary, missing=missing)
 
 

@@ -73,6 +73,7 @@ def train(
         KeyboardInterrupt: after the state at the interrupt has been saved.
     """
     cfg = config.train
+    whole = max(step_schedule.total, cfg.steps)  # of a run that measures again, the first call trains a part
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     step_key = parallel.on_every_device(step_key)
     fresh = state.create(jax.jit(init)(init_key), optimizer, len(cfg.more_ema_decays))
@@ -99,7 +100,7 @@ def train(
     )
     iterator = batches(source, first_step, config.data.num_workers, config.data.read_ahead)
     skips = _Skips(cfg.max_skipped, source, checkpointer)
-    metrics_log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, step_schedule.total, title)
+    metrics_log = MetricsLog(workdir if jax.process_index() == 0 else None, first_step, whole, title)
     try:
         feed = parallel.shard(iterator)
         first_batch = next(feed)
@@ -115,7 +116,7 @@ def train(
                 checkpointer.check()
                 window.append(metrics)
                 last, stopping = step == step_schedule.total, stop(step)
-                sampling = bool(cfg.sample_every) and step % cfg.sample_every == 0 and not last
+                sampling = bool(cfg.sample_every) and step % cfg.sample_every == 0 and step < whole
                 if step == 1:
                     first_loss = _mean(_rows(window)).get("loss")
                 if step % cfg.log_every == 0 or last:

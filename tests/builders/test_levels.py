@@ -179,3 +179,15 @@ def test_levels_are_measured_once_kept_with_the_run_and_refused_for_other_data(t
     missing = config_of("ambient_blind", **{"noise.file": str(tmp_path / "missing.npz")})
     with pytest.raises(UserError, match=r"config\.noise: \S+missing\.npz is no file of --mode=noise"):
         build_teaching(missing, data)
+
+
+def test_a_file_of_another_draw_of_the_dirt_is_refused(tmp_path):
+    """It has as many examples, and the noise of each is another's."""
+    config = config_of("ambient_blind")
+    path = tmp_path / "noise.npz"
+    measure.save(path, measure.measure(build_data(config).train, 0))
+    again = config_of("ambient_blind", **{"noise.file": str(path)})
+    assert levels.build_levels(again, build_data(again)).data
+    other = config_of("ambient_blind", **{"noise.file": str(path), "seed": 1, "data.seed": 1})
+    with pytest.raises(UserError, match=r"noise\.file=.* has the noise of other examples: of another config\.data\.seed"):
+        levels.build_levels(other, build_data(other))

@@ -48,6 +48,9 @@ def places(tmp_path_factory):
     (root / "sum.py").write_text("def forward(x):\n    return x + x[:, ::-1]\n")
     (root / "clip.py").write_text("import jax.numpy as jnp\n\n\ndef forward(x):\n    return jnp.clip(x, -1, 1)\n")
     (root / "wrong.py").write_text("def forward(x):\n    return x\n\n\ndef adjoint(y):\n    return 3 * y\n")
+    (root / "numpy.py").write_text("import numpy\n\n\ndef forward(x):\n    return numpy.fft.fft(x).real\n")
+    (root / "broken.py").write_text("1 / 0\n")
+    np.save(root / "bytes.npy", np.fft.fftshift(shifted).astype(np.uint8))
     return root
 
 
@@ -83,7 +86,9 @@ def test_masks_come_with_their_images(places, operator, images, file):
     np.testing.assert_array_equal(problem.operator(problem.masks).forward(problem.y), problem.y)
 
 
-@pytest.mark.parametrize(("operator", "file"), [("blur", "kernel.npy"), ("k_space", "k.png"), ("python", "sum.py")])
+@pytest.mark.parametrize(
+    ("operator", "file"), [("blur", "kernel.npy"), ("k_space", "k.png"), ("k_space", "bytes.npy"), ("python", "sum.py")]
+)
 def test_operators_are_read_from_files(places, operator, file):
     seen = restoration(places, operator, file=file).problem.operator(None).forward(np.ones((1, SIDE, SIDE, 3), np.float32))
     expected = 2.0 if operator == "python" else 1.0  # a mean, and the zero frequency that is in the middle of the file
@@ -108,6 +113,9 @@ def test_held_out_examples_are_restored_with_their_truth(places):
         ({"images": "dirty", "clean": "one"}, r"config\.restore\.clean has no image for 5 of 6 images, such as 001: add one"),
         ({"noise_std": 1e6}, r"the noise has std 1e\+06, above the largest noise-to-signal of the process, [\d.e+]+: lower"),
         ({"operator": "alpha", "images": "alpha", "noise_std": "measured"}, r"these have masks: give the std of the noise"),
+        ({"operator": "k_space", "file": "k.png", "noise_std": "measured"}, r"may leave another: give its std, 0 for none"),
+        ({"operator": "python", "file": "numpy.py"}, r"forward fails on images \[2, 16, 16, 3\] .*: write it with jax\.numpy"),
+        ({"operator": "python", "file": "broken.py"}, r"does not run \(ZeroDivisionError: division by zero\): mend it"),
         ({"operator": "folder", "file": "small"}, r"config\.restore\.file=.*does not fit its image of 16x16"),
         ({"operator": "nan"}, r"config\.restore\.operator='nan' is for arrays of floats"),
         ({"operator": "blur"}, r"config\.restore: file='' is not a file: name that of the kernel"),
@@ -123,3 +131,23 @@ def test_mistakes_are_said_in_one_line(places, values, said):
         restoration(places, **values)
     assert "\n" not in str(caught.value)
     assert "config.data.path" not in str(caught.value)
+
+
+def test_images_of_another_level_than_the_training_set_have_their_own(places, tmp_path):
+    rng = np.random.default_rng(3)
+    clean = photos.photo_crops(40, 5, SIDE)
+    grey = 0.5 * (clean / 127.5 - 1.0)  # nothing is clipped
+    stored = 127.5 * (grey + 0.4 * rng.standard_normal(clean.shape) + 1.0)
+    save(tmp_path / "dirty", np.clip(np.rint(stored), 0, 255).astype(np.uint8))
+    std = restoration(tmp_path, noise_std="measured").problem.std
+    assert np.median(std) == pytest.approx(0.4, rel=0.15)  # the training set has 0.2
+
+
+def test_images_in_subfolders_find_their_own_clean_ones(tmp_path):
+    for kind, folders in (("clean", "abc"), ("dirty", "bc")):
+        for name in folders:
+            (tmp_path / kind / name).mkdir(parents=True)
+            Image.fromarray(np.full((SIDE, SIDE, 3), 20 * ord(name) - 1900, np.uint8)).save(tmp_path / kind / name / "1.png")
+    found = restoration(tmp_path, clean="clean")
+    assert found.names == ["1", "1-2"]
+    np.testing.assert_array_equal(found.clean, found.problem.y)

@@ -195,3 +195,12 @@ def test_a_group_is_part_of_the_batch_of_one_device():
         UserError, match=r"config\.robust\.group_size=16 must divide .*, which is 4 \(config\.train\.batch_size=32"
     ):
         resolve(digits.get_config("robust_fast"))
+
+
+def test_steps_that_a_budget_would_replace_are_refused():
+    config = plane3d.get_config("ddpm")
+    config.train.budget_evaluations, config.train.steps = 3 * 512 * 200, 50
+    assert resolve(config).train.steps == 200  # the file's own
+    with pytest.raises(UserError, match=r"config\.train\.steps=50 would not be read: config\.train\.budget_evaluations=307200"):
+        resolve(config, ["train.steps"])
+    assert resolve(config, ["train.steps", "train.budget_evaluations"]).train.steps == 200

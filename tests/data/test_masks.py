@@ -1,5 +1,7 @@
 """Masks of a user's own images: an alpha channel, a second folder, NaN; and masks that do not fit."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from advdiff_jax.builders.data import build_data
 from advdiff_jax.builders.masks import build_mask
 from advdiff_jax.builders.validate import resolve
+from advdiff_jax.data import fingerprint
 from advdiff_jax.errors import UserError
 from configs import image_folder
 from tests.data.files import encoded, noise, quarters
@@ -138,3 +141,51 @@ def test_masks_that_hide_everything_are_refused(tmp_path):
         file.write_bytes(encoded(np.dstack([noise(), np.zeros((SIDE, SIDE), np.uint8)])))
     with pytest.raises(UserError, match=r"the masks of 5 examples hide every pixel: make them white, or opaque"):
         masks_of(config_of(folder, "alpha"))
+
+
+def write_pairs(folder, images, masks):
+    for name, arrays in (("images", images), ("masks", masks)):
+        (folder / name).mkdir(parents=True)
+        for i, array in enumerate(arrays):
+            (folder / name / f"{i}.png").write_bytes(encoded(array))
+    return folder / "images", folder / "masks"
+
+
+def test_a_pixel_of_an_enlarged_image_is_known_if_all_that_it_is_made_of_is(tmp_path):
+    hidden = np.ones((16, 16), bool)
+    hidden[7, 8] = False
+    found = {}
+    for value in (0, 255):
+        images = [np.where(hidden[..., None], noise(16, 16, seed=i), value).astype(np.uint8) for i in range(4)]
+        paths = write_pairs(tmp_path / str(value), images, [255 * hidden.astype(np.uint8)] * 4)
+        data, known = masks_of(config_of(paths[0], "folder", size=64, mask_path=str(paths[1])))
+        found[value] = data.train[np.arange(4)]
+    assert known.mean() > 0.9
+    np.testing.assert_array_equal(found[0][known], found[255][known])
+
+
+def test_a_border_hides_itself_alone(tmp_path):
+    checks = (np.add.outer(np.arange(28), np.arange(28)) % 2).astype(np.uint8)
+    paths = write_pairs(tmp_path, [noise(28, 28, seed=i) for i in range(4)], [255 * checks] * 4)
+    _, known = masks_of(config_of(paths[0], "folder", size=32, pad=True, mask_path=str(paths[1])))
+    np.testing.assert_array_equal(known[:, 2:-2, 2:-2], np.tile(checks == 1, (4, 1, 1)))
+    assert known.sum() == 4 * checks.sum()
+
+
+@pytest.mark.parametrize("packed", [("images",), ("masks",), ("images", "masks")])
+def test_images_and_masks_in_archives_find_each_other(tmp_path, packed):
+    paths = write_pairs(tmp_path, [noise(seed=i) for i in range(4)], [255 * KNOWN.astype(np.uint8)] * 4)
+    images, masks = (
+        shutil.make_archive(str(tmp_path / f"{path.name}-zip"), "zip", path) if path.name in packed else path for path in paths
+    )
+    _, known = masks_of(config_of(images, "folder", mask_path=str(masks)))
+    np.testing.assert_array_equal(known, np.tile(KNOWN, (4, 1, 1)))
+
+
+def test_other_masks_are_other_data(tmp_path):
+    images, masks = write_pairs(tmp_path, [noise(seed=i) for i in range(4)], [255 * KNOWN.astype(np.uint8)] * 4)
+    before, same = (build_data(config_of(images, "folder", mask_path=str(masks))).source.train.fingerprint() for _ in "ab")
+    assert fingerprint.difference(before, same) == ""
+    (masks / "0.png").write_bytes(encoded(255 * (~KNOWN).astype(np.uint8)))
+    now = build_data(config_of(images, "folder", mask_path=str(masks))).source.train.fingerprint()
+    assert fingerprint.difference(before, now) == "the masks have changed"

@@ -54,3 +54,18 @@ def test_the_attack_needs_the_radius_that_the_factor_leaves_and_its_images_stay_
     assert purification.correct(classify, keys[None], x, labels).tolist() == [1, 1, 1, 1, 0]
     assert purification.correct(classify, keys[None], found, labels).tolist() == [0, 0, 1, 1, 0]
     assert found[4].tolist() == pytest.approx([1.0, -1.0, radius])
+
+
+@pytest.mark.parametrize("ball", BALLS)
+def test_black_pixels_are_attacked_too(ball):
+    """Half of the random starts lie beyond black, and every pixel has the same gradient."""
+    x = jnp.full((2, 8, 8, 1), -1.0)
+
+    def classify(keys, x):
+        value = jnp.mean(x, axis=(1, 2, 3))
+        return jnp.stack([-value, value], axis=1)
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    perturb = adversarial(BALLS[ball], 20, step_length(20))
+    shift = purification.attack(classify, perturb, keys, keys[None], x, jnp.zeros(2, int), jnp.float32(0.2)) - x
+    assert jnp.mean(shift > 0.1) > 0.95

@@ -169,3 +169,7 @@ def test_two_processes_measure_again_and_judge(tmp_path, free_port):
     found = launch_two(free_port, ("launch.py",), *args, *judged)
     assert [status for status, _ in found] == [0, 0]
     assert [*(tmp_path / "run").glob("evaluations/*/anomaly/results.json")]  # under other keys than those of the run
+    for mode, written in (("noise", "noise/report.html"), ("inspect", "inspect/inspect.txt")):
+        found = launch_two(free_port, ("launch.py",), *args, f"--mode={mode}")
+        assert [status for status, _ in found] == [0, 0], mode
+        assert (tmp_path / "run" / written).exists()

@@ -68,7 +68,13 @@ def test_a_run_without_clean_examples_samples_down_to_its_lowest_level_each_time
 def test_a_run_measures_again_half_way_and_its_penalty_follows_what_it_finds(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     monkeypatch.setattr(model_reading, "DIMENSIONS", 1)  # one draw
-    values = {"train.steps": 12, "robust.group_size": 2, "noise.again_share": 1e3}
+    values = {
+        "train.steps": 12,
+        "robust.group_size": 2,
+        "noise.again_share": 1e3,
+        "train.sample_every": 6,
+        "train.sample_count": 8,
+    }
     monkeypatch.setattr(train.evaluate, "evaluate_run", lambda *args: None)
     train.run(config_of("ambient_blind_adv", **values), tmp_path)
     kept = measure.load(tmp_path / noise_file.FILE)
@@ -76,6 +82,7 @@ def test_a_run_measures_again_half_way_and_its_penalty_follows_what_it_finds(tmp
     floor = 0.5 * noise_file.common_level(kept)
     assert f"robust.floor=data: the penalty ends at 0.5 of that std, {floor:.3g}" in caplog.text
     assert read_metrics(tmp_path)[-1]["penalty"] > 0.0
+    assert (tmp_path / "samples" / "step_6.png").exists()  # in the middle of a run there are samples
     assert "final step" not in caplog.text  # clean examples teach it the clean law
 
 

@@ -138,3 +138,31 @@ def test_what_is_stored_in_bytes_is_planted_in_bytes(crops):
     as_floats = measure.measure(to_float(x), 0)  # floats have no limits, so the loss to clipping stays
     assert np.median(as_floats.std[is_corrupted]) < np.median(in_bytes.std[is_corrupted])
     np.testing.assert_array_equal(to_bytes(to_float(x)), x)
+
+
+def test_points_are_read_alike_in_any_units():
+    rng = np.random.default_rng(0)
+    clean = rng.standard_normal((2000, 6)) @ rng.standard_normal((6, 64)) / 8.0
+    noise = 0.2 * rng.standard_normal(clean.shape) * (np.arange(2000) % 2)[:, None]
+    ratios = []
+    for scale in (0.02, 1.0, 30.0):
+        levels = measure.measure((scale * (clean + noise)).astype(np.float32), 0)
+        assert np.mean(~levels.is_clean) == pytest.approx(0.5, abs=0.01)
+        ratios.append(np.median(levels.of_noisy()) / scale)
+    np.testing.assert_allclose(ratios, ratios[1], rtol=0.05)
+    assert ratios[1] == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("how", ["truncated", "an array", "shapes"])
+def test_a_file_that_is_none_is_one_line(crops, tmp_path, how):
+    levels, path = measure.measure(crops, 0), tmp_path / "noise.npz"
+    measure.save(path, levels._replace(std=levels.std[:-1]) if how == "shapes" else levels)
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-200])
+    if how == "an array":
+        with path.open("wb") as file:
+            np.save(file, levels.std)
+    with pytest.raises(
+        InvalidArgument, match=r"one number for each example" if how == "shapes" else r"no file of --mode=noise"
+    ):
+        measure.load(path)

@@ -62,6 +62,10 @@ def test_a_function_that_is_not_linear_has_no_adjoint(forward):
     ("build", "said"),
     [
         (lambda: operators.from_function(lambda x: x, SHAPE, lambda y: 2.0 * y), "the adjoint is not that of the operator"),
+        (
+            lambda: operators.from_function(lambda x: x, (64, 64, 3), lambda y: 0.7 * y),
+            "the adjoint is not that of the operator",
+        ),
         (lambda: operators.k_space(np.eye(6, 8) > 0), "sees a frequency and not its negative"),
         (lambda: operators.k_space(np.zeros((6, 8))), "hides every frequency"),
         (lambda: operators.blurred(np.ones((2, 3)), SHAPE), "give two odd sides"),

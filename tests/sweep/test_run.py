@@ -11,6 +11,7 @@ import pytest
 from advdiff_jax import modes, workdir
 from advdiff_jax.errors import UserError
 from advdiff_jax.sweep import figures, report
+from advdiff_jax.sweep import run as sweep_run
 from advdiff_jax.sweep.figures import Moments
 from advdiff_jax.sweep.run import expand, run_all, summarise
 from configs import digits, plane3d
@@ -358,3 +359,16 @@ def test_a_finished_list_is_joined_again_without_training(tmp_path, caplog):
         run_all(config, tmp_path, "train", "0/1")
     assert "already finished" in caplog.text
     assert "| a | 1 | 0.5 |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_shard_joins_what_is_judged_though_the_first_seed_is_not(tmp_path, monkeypatch):
+    """The other shard judges seed 0 of each label later."""
+    runs = expand(few({"a": {"variant": "ddpm"}}, seeds=(0, 1)))
+    judged = lambda run, folder, mode: run.folder(folder) / mode if run.seed == 1 else None
+    monkeypatch.setattr(sweep_run, "_judged", judged)
+    calls = []
+    monkeypatch.setattr(sweep_run.compare, "join", lambda *args, **kwargs: calls.append((args, kwargs)))
+    sweep_run._join(few({"a": {"variant": "ddpm"}}, seeds=(0, 1)), runs, tmp_path, "certify")
+    ((found, out, *_), kwargs) = calls[0]
+    assert found == {"a": [tmp_path / "a" / "seed_1" / "certify"]}
+    assert (out, kwargs["missing"]) == (tmp_path / "certify", ["a/seed_0"])
