@@ -238,6 +238,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     restore.images = ""  # the dirty images; required
     restore.clean = ""  # the same images without dirt, by the same names, to measure the result; "": not known
     restore.count = 0  # evenly spaced ones of them; 0: all
+    restore.value_range = ()  # as data.value_range, of these images
+    restore.array_key = ""  # .npz: name of the array; "": the only one that fits
     # noise (nothing but noise) | alpha (pixels that are not opaque are missing) | folder (pixels that are black in the file of
     # the same name in restore.file are) | nan (pixels of an array of floats are) | blur (by the kernel in restore.file) |
     # k_space (frequencies that are black in restore.file are missing) | python (forward, and perhaps adjoint, in restore.file)

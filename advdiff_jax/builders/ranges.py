@@ -47,6 +47,7 @@ RANGES = {
     "poison.draws": _COUNT,
     "poison.batch_size": _COUNT,
     "restore.count": _INDEX,
+    "restore.value_range": "(-inf, inf)",
     "restore.draws": _COUNT,
     "restore.steps": "[2, inf)",
     "restore.cg_steps": _COUNT,

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from advdiff_jax import cache
-from advdiff_jax.builders import levels, noise_file
+from advdiff_jax.builders import levels, noise_file, sources
 from advdiff_jax.builders.data import Data
 from advdiff_jax.builders.objectives import objective_spec
 from advdiff_jax.builders.operators import build_operator, operator_spec
@@ -25,7 +25,13 @@ log = logging.getLogger(__name__)
 HELD_OUT = "held_out"  # value of restore.images
 MEASURED = noise_file.MEASURED  # value of restore.noise_std
 NEARLY_ALL = 0.99  # share of noisy training examples above which a plain model draws noisy images
-KEYS = {"config.data.mask_path": "config.restore.file", "config.data.mask=": "config.restore.operator="}
+KEYS = {
+    "config.data.mask_path": "config.restore.file",
+    "config.data.mask=": "config.restore.operator=",
+    "config.data.value_range": "config.restore.value_range",
+    "config.data.array_key": "config.restore.array_key",
+    ", or set --config.data.on_bad_image=skip": "",  # another image would stand for the bad one
+}
 BESIDE, BYTES = 4000, 2**28  # training examples, at most, beside which images are measured
 
 
@@ -122,7 +128,7 @@ def read_images(config: ml_collections.ConfigDict, key: str, path: str, shape: t
     """Reads a folder, an archive, an .npy or an .npz file of images, cropped and resized as the training images are.
 
     Args:
-        config: reads `data.crop`, `data.pad`, `data.on_bad_image`, `data.value_range` and `restore.file`.
+        config: reads `data.crop`, `data.pad`, `restore.value_range`, `restore.array_key` and `restore.file`.
         key: that names the path in `restore`, for messages.
         path: the folder or file.
         shape: of an image, (H, W, C).
@@ -134,19 +140,19 @@ def read_images(config: ml_collections.ConfigDict, key: str, path: str, shape: t
     c, size, channels = config.data, shape[:2], shape[2]
     if not path:
         raise UserError(f"config.restore.{key} is empty: name a folder, an archive, or an .npy or .npz file of images")
-    value_range = tuple(c.value_range) or None
     try:
+        value_range = sources.value_range(config.restore)
         with as_user_error(f"config.restore.{key}"):
             if pathlib.Path(path).expanduser().suffix in (".npy", ".npz"):
                 if mask == "folder":
                     raise UserError("config.data.mask='folder' is not for arrays: set nan or alpha")
-                stored = arrays.image_array(path, size, channels, value_range=value_range, mask=mask)
+                stored = arrays.image_array(path, size, channels, config.restore.array_key, value_range, mask)
                 names = [f"{index:06d}" for index in range(len(stored))]
             else:
                 if mask == "nan":
                     raise UserError("config.data.mask='nan' is for arrays of floats: set alpha or folder")
                 stored = folder.image_folder(
-                    *(path, size, channels, c.crop, c.on_bad_image),
+                    *(path, size, channels, c.crop, "fail"),
                     cache_dir=pathlib.Path(c.cache_dir or cache.directory()),
                     value_range=value_range,
                     pad=c.pad,

@@ -118,7 +118,7 @@ def _folder(c):
             c.crop,
             c.on_bad_image,
             cache_dir=cache_dir,
-            value_range=_value_range(c),
+            value_range=value_range(c),
             pad=c.pad,
             mask=_mask(c, "folder"),
             mask_path=c.mask_path,
@@ -129,7 +129,7 @@ def _folder(c):
 def _array(c):
     from advdiff_jax.data import arrays
 
-    return sources.images(arrays.image_array(c.path, c.size, c.channels, c.array_key, _value_range(c), _mask(c, "array")))
+    return sources.images(arrays.image_array(c.path, c.size, c.channels, c.array_key, value_range(c), _mask(c, "array")))
 
 
 def _points(c):
@@ -143,7 +143,7 @@ def _tfds(c):
     from advdiff_jax.data.tfds_source import TfdsImages
 
     encoded = TfdsImages(c.tfds_name, c.split, c.data_dir)
-    found = sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, _value_range(c), pad=c.pad))
+    found = sources.images(Images(encoded, c.size, c.channels, c.crop, c.on_bad_image, value_range(c), pad=c.pad))
     return found._replace(labels=encoded.labels if encoded.has_labels else None)
 
 
@@ -161,8 +161,8 @@ def _mask(c, source):
     return c.mask
 
 
-def _value_range(c):
-    """Returns (black, white), or None for what the files say."""
+def value_range(c):
+    """Returns (black, white) of a section of a config, or None for what the files say; raises UserError for another pair."""
     pair = tuple(c.value_range)
     if pair and (len(pair) != 2 or not pair[0] < pair[1]):
         raise UserError(f"config.data.value_range={pair} is out of range: set (BLACK,WHITE) with BLACK < WHITE, or ()")

@@ -65,7 +65,10 @@ MODES = {
         judges=True,
         reads=tuple(
             f"restore.{key}"
-            for key in ("images", "clean", "count", "operator", "noise_std", "method", "beside", "shown", "unclip")
+            for key in (
+                *("images", "clean", "count", "value_range", "array_key", "operator", "noise_std"),
+                *("method", "beside", "shown", "unclip"),
+            )
         ),
     ),
     "purify": ModeSpec(

@@ -143,6 +143,22 @@ def test_images_of_another_level_than_the_training_set_have_their_own(places, tm
     assert np.median(std) == pytest.approx(0.4, rel=0.15)  # the training set has 0.2
 
 
+def test_arrays_say_their_values_and_their_name_by_keys_of_this_mode(tmp_path):
+    x = np.random.default_rng(0).standard_normal((2, SIDE, SIDE, 3)).astype(np.float32)  # beyond black and white
+    np.savez(tmp_path / "two.npz", x=x, other=x + 1.0)
+    with pytest.raises(UserError, match=r"config\.restore\.array_key"):
+        restoration(tmp_path, images="two.npz")
+    with pytest.raises(UserError, match=r"config\.restore\.value_range"):
+        restoration(tmp_path, images="two.npz", **{"restore.array_key": "x"})
+    found = restoration(tmp_path, images="two.npz", **{"restore.array_key": "x", "restore.value_range": (-4.0, 4.0)})
+    np.testing.assert_allclose(found.problem.y, x / 4.0, atol=0.01)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(UserError, match=r"repair or remove") as caught:
+        restoration(tmp_path, images="damaged")
+    assert "config.data" not in str(caught.value)
+
+
 def test_images_in_subfolders_find_their_own_clean_ones(tmp_path):
     for kind, folders in (("clean", "abc"), ("dirty", "bc")):
         for name in folders:
