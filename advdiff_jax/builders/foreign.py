@@ -49,7 +49,7 @@ def _foreign(config: ml_collections.ConfigDict, inputs: DiagnosticInputs) -> Dia
         numbers |= {f"foreign_auc_{u:g}": foreign.area(one, is_foreign) for u, one in zip(c.levels, loss, strict=True)}
         numbers |= {f"foreign_{name}_auc": foreign.area(one, is_foreign) for name, one in scores.items()}
         numbers["foreign_found"] = float(np.mean(chosen[is_foreign]))
-    _save(inputs.plots / FILE, score, chosen)
+    _save(inputs.plots / FILE, data.train, score, chosen)
     return Diagnosis(numbers, [_section(inputs, score, classify)])
 
 
@@ -86,10 +86,11 @@ def _shares(config, samples, sets, data, classify):
     return numbers | {f"foreign_nearest{name}": foreign.nearest_share(vectors(x), *seen) for name, x in judged.items()}
 
 
-def _save(path, score, chosen):
+def _save(path, train, score, chosen):
     """Writes what `discard_blind` and `ambient_blind` take: the named examples teach nothing."""
     words = f"{np.sum(chosen):,} examples named as foreign by the loss of a model"
-    measure.save(path, measure.NoiseLevels(np.where(chosen, np.inf, 0.0), 0.0, ~chosen, score, np.zeros_like(score), words))
+    std, whiteness = np.where(chosen, np.inf, 0.0), np.zeros_like(score)
+    measure.save(path, measure.NoiseLevels(std, 0.0, ~chosen, score, whiteness, words, data=measure.identity(train)))
 
 
 def _section(inputs, score, classify):

@@ -124,7 +124,8 @@ def _reader(config, data, folder):
     experiment = build_experiment(config, data.train.shape[1:])
     state = restore(config, experiment, folder).state
     log.info("the model of %s reads the noise too", folder if has_checkpoint(folder) else config.init_from)
-    return model_reading.build_reader(experiment.model(sampling_params(config, state)), data.train.shape[1:], config.seed)
+    model, block = experiment.model(sampling_params(config, state)), config.sampling.batch_size
+    return model_reading.build_reader(model, data.train.shape[1:], config.seed, block=block)
 
 
 _CAPTION = "Std of the noise in each example; in clean ones it is what the reading takes for noise."
