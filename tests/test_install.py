@@ -68,4 +68,4 @@ def test_a_config_of_ones_own_extends_the_shipped_ones(installed, tmp_path):
     assert process.stderr.startswith("error: no such key: 'nonsense'")
     process = advdiff(installed, tmp_path, "--config=configs/nowhere.py")
     assert process.returncode == 2
-    assert "set one of configs/ablations/attack.py, " in process.stderr
+    assert "set one of configs/ablations/anomaly.py, " in process.stderr

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -130,13 +129,13 @@ def known_noise_std(config: ml_collections.ConfigDict) -> float | None:
 
 
 def prepare_command(config: ml_collections.ConfigDict) -> str:
-    """Returns the command that prepares the data of a config, with every key that says which they are."""
-    c, chosen = config.data, ["source", "tfds_name", "data_dir"]
+    """Returns the command that prepares the data of a config, with the keys that say which they are."""
+    c = config.data
+    keys = ["source", *(["tfds_name"] if c.source == "tfds" else []), *(["data_dir"] if c.data_dir else [])]
     if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
-        chosen += ["corruptions", "foreign_source", "foreign_tfds_name"]
-    values = {key: tuple(c[key]) if key == "corruptions" else c[key] for key in chosen if c[key]}
-    options = "".join(f" --config.data.{key}={shlex.quote(str(value))}" for key, value in values.items())
-    return f"python launch.py --config=configs/{config.name}.py --mode=prepare{options}"
+        keys += ["corruptions", "foreign_source", *(["foreign_tfds_name"] if c.foreign_source == "tfds" else [])]
+    options = (f' --config.data.{key}="{c[key]}"' if key == "corruptions" else f" --config.data.{key}={c[key]}" for key in keys)
+    return "".join([f"python launch.py --config=configs/{config.name}.py --mode=prepare", *options])
 
 
 def prepare_data(config: ml_collections.ConfigDict) -> None:

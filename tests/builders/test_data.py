@@ -1,12 +1,16 @@
 """Data as a config describes them: sources, corruptions by name and chance, the noise of each example, and mistakes."""
 
+import re
+
 import numpy as np
 import pytest
 
-from advdiff_jax.builders.data import build_data, build_noise_std, known_noise_std, least_noise_std
+from advdiff_jax.builders.data import build_data, build_noise_std, known_noise_std, least_noise_std, prepare_command
+from advdiff_jax.builders.validate import resolve
 from advdiff_jax.data import photos, pixels
 from advdiff_jax.data.batches import BatchSource, batches
 from advdiff_jax.errors import UserError
+from advdiff_jax.modes import MODES
 from configs import cifar10, digits, gaussian, image_folder, plane3d
 
 
@@ -69,9 +73,22 @@ def test_what_is_known_of_the_noise_of_a_config():
 def test_a_missing_data_set_names_the_command_that_prepares_it(tmp_path):
     config = cifar10.get_config()
     config.data.data_dir = str(tmp_path)
-    command = rf"python launch\.py --config=configs/cifar10\.py --mode=prepare --config\.data\.data_dir={tmp_path}"
-    with pytest.raises(UserError, match=command):
+    command = "python launch.py --config=configs/cifar10.py --mode=prepare --config.data.source=tfds"
+    options = f"--config.data.tfds_name=cifar10 --config.data.data_dir={tmp_path}"
+    with pytest.raises(UserError, match=re.escape(f"{command} {options}")):
         build_data(config)
+
+
+def test_the_command_that_prepares_names_other_sets_too():
+    config = digits.get_config()
+    config.data.update({"corruptions": ("foreign_outlier",), "foreign_source": "tfds", "foreign_tfds_name": "mnist"})
+    command = prepare_command(config)
+    assert command.endswith(
+        "--config=configs/digits.py --mode=prepare --config.data.source=digits "
+        "--config.data.corruptions=\"('foreign_outlier',)\" --config.data.foreign_source=tfds "
+        "--config.data.foreign_tfds_name=mnist"
+    )
+    resolve(config, re.findall(r"--config\.([\w.]+)=", command), MODES, "prepare")  # each key is read
 
 
 @pytest.mark.parametrize(
