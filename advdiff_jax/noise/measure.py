@@ -15,6 +15,8 @@ from advdiff_jax.noise import groups, planted, quiet
 
 FEWEST = 50  # clean examples that serve as carriers of planted noise
 CARRIERS = 500
+REFITS = 10  # of the surface of points, at most
+NEAR = 3.0  # median distances of points from their surface, within which they count as on it
 IDENTIFIED = 64  # examples by which a data set is known again
 ROUNDING = 2.0 / 255.0  # a level that files of 8 bits have by rounding and by flat areas; of floats: a share of their spread
 ROUNDING_OF_FLOATS = 0.005
@@ -87,9 +89,10 @@ def measure(examples: Examples, seed: int = 0, further: Readings | None = None) 
     """
     _check_finite(examples)
     filters, least, is_tiny = quiet.fit(examples), _least(examples), quiet.is_tiny(examples.shape[1:])
-    rows = [_read_block(filters, examples[block], block) for block in _blocks(len(examples))]
-    level, whiteness, limits = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    level, whiteness, limits = _read_all(filters, examples)
     verdict = groups.split(quiet.Reading(level, whiteness), least, filters.relative_error, is_tiny)
+    if is_tiny:
+        filters, level, whiteness, verdict = _on_the_surface(examples, filters, level, whiteness, verdict, least)
     levels, error = _calibrated(examples, further, level, limits, verdict.is_clean, filters, seed)
     if further and 0 < np.sum(verdict.is_clean) < len(levels):
         again = groups.split(quiet.Reading(levels, whiteness), least, filters.relative_error, is_tiny)
@@ -103,6 +106,36 @@ def identity(examples: Examples) -> str:
     digest = hashlib.sha256(str((examples.shape, np.dtype(examples.dtype).name)).encode())
     digest.update(np.ascontiguousarray(examples[evenly_spaced_indices(len(examples), IDENTIFIED)]))
     return digest.hexdigest()
+
+
+def _on_the_surface(examples, filters, level, whiteness, verdict, least):
+    """Fits the surface again to the points that lie on it, until the same points do.
+
+    Noise tilts the quietest direction of all points a little. Clean points far from the middle then seem to leave the surface,
+    and those that are found are not spread as the clean ones are. How near the points lie to their own surface says what counts
+    as on it: the nearer, the fewer noisy points are there by chance.
+    """
+    for _ in range(REFITS):
+        clean = np.flatnonzero(verdict.is_clean)
+        if len(clean) == len(level) or min(np.sum(clean % 2 == parity) for parity in (0, 1)) < FEWEST:
+            break
+        refitted = quiet.fit_whole(examples, clean)
+        again_level, again_whiteness, _ = _read_all(refitted, examples)
+        least = min(least, NEAR * float(np.median(again_level[clean])))
+        again = groups.split(quiet.Reading(again_level, again_whiteness), least, refitted.relative_error, is_tiny=True)
+        if again.is_clean.all():  # no surface is found any more
+            break
+        is_same = np.array_equal(again.is_clean, verdict.is_clean)
+        filters, level, whiteness, verdict = refitted, again_level, again_whiteness, again
+        if is_same:
+            break
+    return filters, level, whiteness, verdict
+
+
+def _read_all(filters, examples):
+    """Returns levels, whiteness and shares at the limits of all examples, [N] each."""
+    rows = [_read_block(filters, examples[block], block) for block in _blocks(len(examples))]
+    return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
 
 
 def _check_finite(examples):

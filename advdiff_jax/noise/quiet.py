@@ -102,9 +102,15 @@ def fit(examples: Examples) -> QuietFilters:
         of_patches = _patch_directions(x, WIDER)
         bank = Bank(_patch_directions(x, PATCH)(0, 1), of_patches(0, 1), of_patches(COMPARED, COMPARED + 1))
         return QuietFilters(bank, bank)
-    even = evenly_spaced_indices(-(-len(examples) // 2), FITTED_WHOLE) * 2
-    odd = evenly_spaced_indices(len(examples) // 2, FITTED_WHOLE) * 2 + 1
-    return QuietFilters(*(_whole_directions(to_float(examples[half])) for half in (even, odd)))
+    return fit_whole(examples, np.arange(len(examples)))
+
+
+def fit_whole(examples: Examples, among: np.ndarray) -> QuietFilters:
+    """Finds the quiet directions of whole examples, in those `among` the data set alone, [n] indices; both parities occur."""
+    halves = (among[among % 2 == parity] for parity in (0, 1))
+    return QuietFilters(
+        *(_whole_directions(to_float(examples[half[evenly_spaced_indices(len(half), FITTED_WHOLE)]])) for half in halves)
+    )
 
 
 def _whole_directions(x):

@@ -166,3 +166,13 @@ def test_a_file_that_is_none_is_one_line(crops, tmp_path, how):
         InvalidArgument, match=r"one number for each example" if how == "shapes" else r"no file of --mode=noise"
     ):
         measure.load(path)
+
+
+@pytest.mark.parametrize(("fraction", "std"), [(0.9, 0.4), (0.9, 0.05), (0.3, 0.2)])
+def test_points_on_a_plane_are_told_apart_exactly(fraction, std):
+    """The quietest direction of all points is tilted by the noise of most; that of the clean ones is not."""
+    clean = sources.plane3d(20_000, 1, 1.0).train
+    x, is_corrupted, _ = dirty(clean, fraction, std)
+    levels = measure.measure(x, 0)
+    np.testing.assert_array_equal(levels.is_clean, ~is_corrupted)
+    assert np.median(levels.of_noisy()) == pytest.approx(std, rel=0.02)
