@@ -128,11 +128,15 @@ def known_noise_std(config: ml_collections.ConfigDict) -> float | None:
     return float(c.noise_std) if known else None
 
 
+def _has_foreign(config):
+    return any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values())
+
+
 def prepare_command(config: ml_collections.ConfigDict) -> str:
     """Returns the command that prepares the data of a config, with the keys that say which they are."""
     c = config.data
     keys = ["source", *(["tfds_name"] if c.source == "tfds" else []), *(["data_dir"] if c.data_dir else [])]
-    if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
+    if _has_foreign(config):
         keys += ["corruptions", "foreign_source", *(["foreign_tfds_name"] if c.foreign_source == "tfds" else [])]
     options = (f' --config.data.{key}="{c[key]}"' if key == "corruptions" else f" --config.data.{key}={c[key]}" for key in keys)
     return "".join([f"python launch.py --config=configs/{config.name}.py --mode=prepare", *options])
@@ -141,6 +145,6 @@ def prepare_command(config: ml_collections.ConfigDict) -> str:
 def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Downloads and prepares what `data.source` (and `data.foreign_source`, if it is used) reads; see `data.prepare`."""
     lookup(SOURCES, config, "data.source").prepare(config.data)
-    if any("data.foreign_source" in spec.reads for spec in lookup_all(CORRUPTIONS, config, "data.corruptions").values()):
+    if _has_foreign(config):
         lookup(SOURCES, config, "data.foreign_source").prepare(foreign_section(config.data))
     build_data(config)  # reads it back: damage is reported now

@@ -31,11 +31,10 @@ def affordable_draws(budget: float, count: int, shape: tuple[int, ...]) -> int:
 
 def build_reader(model: Model, shape: tuple[int, ...], seed: int, draws: int | None = None, block: int = BLOCK) -> Reader:
     """Builds the reader of a model: examples as stored [n, *shape] -> [n, levels]; `draws` are those of `draws_of` by default.
-    The network takes `block` examples at a time, at most BLOCK.
 
     A reading is u times the root mean square of eps_th - e, where e is added at the noise-to-signal ratio u. Of noise of std s,
     where the content is resolved, it is s for a model of the clean law, and s u / sqrt(s^2 + u^2) for one that has learnt the
-    noise with the data.
+    noise with the data. The network takes `block` examples at a time, at most BLOCK.
     """
     draws, block = draws or draws_of(shape), min(block, BLOCK)
 

@@ -42,7 +42,7 @@ class Images(NamedTuple):
         stored: a data set [N, H, W, C], see `pixels`.
         names: without folder and ending, unique, [N].
         masks: pixels that are known, [N, H, W, 1] of bool; None: all.
-        paths: with folders, without ending, by which clean images are found, [N]; (): the names.
+        paths: with folders, without ending, by which clean images are found, [N]; (): they come with the images.
     """
 
     stored: pixels.Examples

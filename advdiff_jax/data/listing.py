@@ -39,6 +39,11 @@ def own_path(entry: Entry) -> str:
     return entry.name.removeprefix(f"{entry.archive}/") if entry.archive else entry.name
 
 
+def without_ending(path: str) -> str:
+    """Returns a path by which an image finds its mask, or its clean image, whatever their endings."""
+    return pathlib.PurePosixPath(path).with_suffix("").as_posix()
+
+
 class Listing(NamedTuple):
     """What lies under a folder or in an archive.
 

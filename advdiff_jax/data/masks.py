@@ -1,7 +1,6 @@
 """Masks of a user's own images: data sets [N, H, W, 1] of bool (see `pixels`), True where a pixel is known."""
 
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -129,4 +128,4 @@ def pair(
 
 
 def _stem(entry):
-    return pathlib.PurePosixPath(listing.own_path(entry)).with_suffix("").as_posix()
+    return listing.without_ending(listing.own_path(entry))

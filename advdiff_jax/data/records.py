@@ -146,7 +146,7 @@ class Images:
         path = getattr(self._records, "path", None)
         if path is None:
             return self.names()
-        return [pathlib.PurePosixPath(path(index)).with_suffix("").as_posix() for index in range(len(self))]
+        return [listing.without_ending(path(index)) for index in range(len(self))]
 
     def fingerprint(self) -> dict:
         """Returns `fingerprint.of` of the records, and a hash of that of masks which have files of their own.
